@@ -1,0 +1,309 @@
+"""From an instance to a program: flatten children, infer kinds, resolve options, find levels.
+
+The rules that this file carries out are those of ``spec/language.md``; ids of rules stand where they act.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graftsim import expressions, notation, partitions
+from graftsim.errors import GraftsimError, nearest
+from graftsim.expressions import COMPARISONS, REDUCTIONS, Apply, Expression, Name, Number
+from graftsim.layouts import Layout
+from graftsim.machines import TENSOR_CONSTANTS, Library
+from graftsim.notation import Instance
+from graftsim.partitions import Partition
+from graftsim.program import Kind, Node, Parameter, Program, Rank, Reduction, Statement, StateSlot
+
+DTYPES = ("float32", "float64")
+OF_SCALARS = ("pow", "one_minus_pow", "exp", "cospi")
+OF_INTEGERS = {"pow": (1,), "one_minus_pow": (1,), "cospi": (0, 1)}
+WIDE = ("mul", "div", "quotient")
+
+
+def build(
+    machine: str | Instance,
+    layout: Layout | Mapping[str, Any],
+    dtype: Any = "float64",
+    machines: Library | None = None,
+) -> Program:
+    """Build the program of a machine over a layout.
+
+    Args:
+        machine: an expression such as ``"adam(lr=1e-3)#sgd"``, or what :func:`notation.parse` made of one.
+        layout: a :class:`Layout`, or a mapping of tensor names to shapes.
+        dtype: the dtype of weights, gradients and coordinate state: float32 or float64.
+        machines: the library of machines; the spec's by default.
+
+    Raises:
+        GraftsimError: any mistake in the expression, the machines or the partition; one line.
+    """
+    try:
+        kind = np.dtype(dtype)
+    except TypeError:
+        kind = np.dtype(object)
+    if kind.name not in DTYPES:
+        raise GraftsimError(f"dtype must be {' or '.join(DTYPES)}; received {dtype}")
+    layout = layout if isinstance(layout, Layout) else Layout.of(layout)
+    instance = machine if isinstance(machine, Instance) else notation.parse(machine, machines)
+    return _Compiler(layout, kind).program(instance)
+
+
+@dataclass
+class _Scope:
+    """What names mean inside one machine of the program: local name to the program's name."""
+
+    instance: Instance
+    prefix: str
+    names: dict[str, str]
+    partition: Partition
+
+
+class _Compiler:
+    def __init__(self, layout: Layout, dtype: np.dtype[Any]) -> None:
+        self.layout, self.dtype = layout, dtype
+        self.run = partitions.whole(layout)
+        self.tensor = partitions.by_tensor(layout)
+        self.built = {"global": self.run, "tensor": self.tensor}
+        self.scalar, self.coordinate = Kind(Rank.SCALAR, self.run), Kind(Rank.COORDINATE, self.run)
+        self.kinds = {"step": self.scalar, "w": self.coordinate, "g": self.coordinate}
+        self.levels = {"step": 0, "w": 0, "g": 0}
+        self.integral = {"step"}
+        self.parameters: dict[str, Parameter] = {}
+        self.slots: dict[str, StateSlot] = {}
+        self.statements: list[Statement] = []
+        self.reductions: list[Reduction] = []
+        self.info: dict[str, str] = {}
+
+    def program(self, instance: Instance) -> Program:
+        scope = self.machine(instance, "", {"w": "w", "g": "g"})
+        return Program(
+            instance, self.layout, self.dtype, self.parameters, self.slots, tuple(self.statements),
+            tuple(self.reductions), self.info, scope.names["delta"], self.kinds, self.levels,
+        )  # fmt: skip
+
+    # -- one machine ---------------------------------------------------------------------------------------------
+
+    def machine(self, instance: Instance, prefix: str, inputs: dict[str, str]) -> _Scope:
+        """Append a machine's equations, its children's first (GS-language-flatten)."""
+        names = {**inputs, "step": "step"}
+        scope = _Scope(instance, prefix, names, self.partition(instance.partition or "tensor"))
+        for name in instance.machine.hyperparameters:
+            names[name] = self.hyperparameter(name, scope)
+        options = {name: instance.option(name) for name in instance.machine.options}
+        equations = instance.machine.equations(options)
+        touched = {name for equation in equations for name in (equation.target, *expressions.names(equation.expression))}
+        slots = [name for name in instance.machine.state if name in touched]  # the others do not exist
+        for name in slots:
+            names[name] = self.declare(prefix + name, self.slot_kind(name, scope))
+            if instance.machine.state[name].kind == "counter":
+                self.integral.add(names[name])
+        for child, child_instance in instance.children.items():
+            child_scope = self.machine(child_instance, f"{prefix}{child}.", self.child_inputs(child, scope))
+            readable = ["delta", *child_instance.machine.hyperparameters]
+            names |= {f"{child}.{name}": child_scope.names[name] for name in readable}
+        for equation in equations:
+            place = f"{instance.machine.path or instance.machine.name}, {equation.text!r}"
+            names[equation.target] = self.equation(equation.target, equation.expression, scope, place, equation.text)
+        for name in slots:
+            self.slot(name, scope, options.get("missing") == "advance")
+        self.info |= {prefix + name: names[name] for name in instance.machine.info}
+        return scope
+
+    def child_inputs(self, child: str, scope: _Scope) -> dict[str, str]:
+        """A child sees the machine's own w and g unless the machine sets them (GS-language-inputs)."""
+        inputs = {name: scope.names[name] for name in ("w", "g")}
+        for name, expression in scope.instance.machine.inputs.get(child, {}).items():
+            place = f"{scope.instance.machine.name}, inputs of {child}"
+            text = f"{child}.{name} = {expressions.unparse(expression)}"
+            node = self.convert(self.typed(expression, scope, place), self.coordinate)
+            inputs[name] = self.state_statement(f"{scope.prefix}{child}.{name}", node, text)
+        return inputs
+
+    def equation(self, target: str, expression: Expression, scope: _Scope, place: str, text: str) -> str:
+        state = scope.instance.machine.state.get(target)
+        unique = scope.prefix + target + ("'" if state else "")
+        if isinstance(expression, Apply) and expression.operator in REDUCTIONS and not state:
+            return self.reduce(unique, expression, scope, place, text)
+        node = self.typed(expression, scope, place)
+        if node.operator in COMPARISONS:
+            raise GraftsimError(f"{place}: a comparison can only be the first argument of 'where'")
+        wanted = self.slot_kind(target, scope) if state else self.coordinate if target == "delta" else node.kind
+        if state and state.kind == "counter" and not self.is_integral(node):
+            raise GraftsimError(f"{place}: kind mismatch: a counter must be made of counters and integers by + and -")
+        if not self.converts(node.kind, wanted):
+            raise GraftsimError(f"{place}: kind mismatch: {target} is {wanted}, the right-hand side is {node.kind}")
+        return self.state_statement(unique, self.convert(node, wanted), text)
+
+    def state_statement(self, target: str, node: Node, text: str) -> str:
+        level = max((self.levels[name] for name in node.reads()), default=0)
+        self.statements.append(Statement(target, node, level, text))
+        if self.is_integral(node):
+            self.integral.add(target)
+        return self.declare(target, node.kind, level)
+
+    def declare(self, name: str, kind: Kind, level: int = 0) -> str:
+        self.kinds[name], self.levels[name] = kind, level
+        return name
+
+    def slot_kind(self, name: str, scope: _Scope) -> Kind:
+        """Counters and scalars live on a tensor's clock (GS-language-two-clocks)."""
+        match scope.instance.machine.state[name].kind:
+            case "coordinate":
+                return self.coordinate
+            case "group":
+                return Kind(Rank.GROUP, scope.partition)
+        return Kind(Rank.SCALAR, self.tensor)
+
+    def slot(self, name: str, scope: _Scope, advance_missing: bool) -> None:
+        row, path = scope.instance.machine.state[name], scope.prefix + name
+        place = f"{scope.instance.machine.name}, initial value of {name}"
+        initial, kind = self.typed(row.initial, scope, place), self.kinds[path]
+        if not self.converts(initial.kind, kind):
+            raise GraftsimError(f"{place}: kind mismatch: {name} is {kind}, its initial value is {initial.kind}")
+        counter = row.kind == "counter"
+        self.slots[path] = StateSlot(
+            path, kind, counter, self.convert(initial, kind), path, scope.names[name], counter and advance_missing
+        )
+
+    def partition(self, text: str) -> Partition:
+        if text not in self.built:
+            self.built[text] = partitions.build(text, self.layout)
+        return self.built[text]
+
+    # -- hyperparameters -----------------------------------------------------------------------------------------
+
+    def hyperparameter(self, name: str, scope: _Scope) -> str:
+        machine, path = scope.instance.machine, scope.prefix + name
+        setting = scope.instance.setting(name)
+        if setting is None:
+            raise GraftsimError(f"{machine.name} needs a value of {name}: {machine.name}({name}=...)")
+        if isinstance(setting, Mapping | list):
+            node = self.table(setting, scope, f"{machine.name}, {name}")
+        else:
+            node = self.typed(setting, _Scope(scope.instance, "", {"step": "step"}, scope.partition), name)
+        self.parameters[path] = Parameter(path, node, machine.hyperparameters[name].domain)
+        return self.declare(path, node.kind)
+
+    def table(self, setting: Mapping[str, Any] | list[Any], scope: _Scope, place: str) -> Node:
+        """A value per group, or per coordinate (GS-language-hyperparameter-kinds)."""
+        if isinstance(setting, Mapping) and not any(isinstance(value, list) for value in setting.values()):
+            known = set(scope.partition.names)
+            if set(setting) != known:
+                odd = sorted(known.symmetric_difference(setting))[0]
+                raise GraftsimError(f"{place}: there must be one value for each group; {odd!r} differs")
+            values = np.array([float(setting[group]) for group in scope.partition.names])
+            return Node("constant", (), Kind(Rank.GROUP, scope.partition), values)
+        if isinstance(setting, list):
+            if len(self.layout.tensors) != 1:
+                raise GraftsimError(f"{place}: with several tensors, give {{'tensor': [values], ...}}")
+            setting = {self.layout.names[0]: setting}
+        if set(setting) != set(self.layout.names):
+            odd = sorted(set(self.layout.names).symmetric_difference(setting))[0]
+            raise GraftsimError(f"{place}: there must be values for each tensor; {odd!r} differs")
+        try:
+            arrays = [np.array(setting[tensor], np.float64) for tensor in self.layout.names]
+        except (ValueError, OverflowError):
+            raise GraftsimError(f"{place}: the values must be nested lists of the tensor's shape") from None
+        flat = self.layout.flatten(arrays, np.float64)
+        with np.errstate(over="ignore"):
+            return Node("constant", (), self.coordinate, flat.astype(self.dtype))
+
+    # -- expressions ---------------------------------------------------------------------------------------------
+
+    def typed(self, expression: Expression, scope: _Scope, place: str) -> Node:
+        """The node of an expression; a reduction inside it becomes a statement of its own."""
+        match expression:
+            case Number(value):
+                return Node("number", (), self.scalar, value)
+            case Name(path) if path in scope.names:
+                return Node("read", (), self.kinds[scope.names[path]], scope.names[path])
+            case Name(path) if path in TENSOR_CONSTANTS:
+                return Node("constant", (), Kind(Rank.GROUP, self.tensor), self.tensor_constant(path))
+            case Name(path):
+                raise GraftsimError(f"{place}: unknown name {path!r}{nearest(path, scope.names)}")
+            case Apply(operator, _) if operator in REDUCTIONS:
+                name = self.reduce(f"{scope.prefix}{operator}_{len(self.reductions)}", expression, scope, place, "")
+                return Node("read", (), self.kinds[name], name)
+            case Apply(operator, arguments):
+                nodes = [self.typed(argument, scope, place) for argument in arguments]
+                return self.applied(operator, nodes, f"{place}: {expressions.unparse(expression)}")
+        raise AssertionError(expression)
+
+    def applied(self, operator: str, nodes: list[Node], place: str) -> Node:
+        for position, node in enumerate(nodes):
+            if (node.operator in COMPARISONS) != (operator == "where" and position == 0):
+                raise GraftsimError(f"{place}: kind mismatch: 'where' needs a comparison first, and nothing else takes one")
+        if operator in OF_SCALARS and any(node.kind.rank is not Rank.SCALAR for node in nodes):
+            raise GraftsimError(f"{place}: kind mismatch: it takes scalars only; write x * x for a square")
+        for position in OF_INTEGERS.get(operator, ()):
+            if not self.is_integral(nodes[position]):
+                raise GraftsimError(f"{place}: kind mismatch: the exponent must be made of counters and integers")
+        kind = self.join([node.kind for node in nodes])
+        ranks = {node.kind.rank for node in nodes}
+        if operator in WIDE and ranks == {Rank.GROUP, Rank.COORDINATE}:
+            return Node(f"{operator}_wide", tuple(self.widen(node) for node in nodes), kind)
+        return Node(operator, tuple(self.convert(node, kind) for node in nodes), kind)
+
+    def reduce(self, target: str, expression: Apply, scope: _Scope, place: str, text: str) -> str:
+        operands = tuple(
+            self.convert(self.typed(argument, scope, place), self.coordinate) for argument in expression.arguments
+        )
+        level = max((self.levels[name] for operand in operands for name in operand.reads()), default=0)
+        text = text or f"{target} = {expressions.unparse(expression)}"
+        self.reductions.append(Reduction(target, expression.operator, operands, scope.partition, level, text))
+        return self.declare(target, Kind(Rank.GROUP, scope.partition), level + 1)
+
+    def tensor_constant(self, name: str) -> Any:
+        shapes = self.layout.shapes
+        values = {
+            "rank": [len(shape) for shape in shapes],
+            "size": list(self.layout.sizes),
+            "rows": [shape[-2] if len(shape) > 1 else 1 for shape in shapes],
+            "cols": [shape[-1] if shape else 1 for shape in shapes],
+        }
+        return np.array(values[name], np.float64)
+
+    # -- kinds ---------------------------------------------------------------------------------------------------
+
+    def join(self, kinds: list[Kind]) -> Kind:
+        """The widest rank, over the common refinement (GS-language-refinement)."""
+        rank = max(kind.rank for kind in kinds)
+        if rank is Rank.COORDINATE:
+            return self.coordinate
+        found = self.run
+        for kind in kinds:
+            found = partitions.meet(found, kind.partition)
+        return Kind(rank, self.built.setdefault(found.key, found))
+
+    def converts(self, given: Kind, wanted: Kind) -> bool:
+        if wanted.rank is Rank.COORDINATE:
+            return True
+        return given.rank <= wanted.rank and self.join([given, wanted]).partition == wanted.partition
+
+    def convert(self, node: Node, kind: Kind) -> Node:
+        """Bring a value to a kind; a scalar or group value that becomes a coordinate is rounded once."""
+        if kind.rank is Rank.COORDINATE:
+            return node if node.kind.rank is Rank.COORDINATE else Node("round", (node,), kind)
+        if node.kind.partition == kind.partition:
+            return node
+        index = partitions.coarsening(kind.partition, node.kind.partition)
+        return Node("lift", (node,), Kind(node.kind.rank, kind.partition), index)
+
+    def widen(self, node: Node) -> Node:
+        return node if node.kind.rank is Rank.COORDINATE else Node("widen", (node,), self.coordinate)
+
+    def is_integral(self, node: Node) -> bool:
+        match node.operator:
+            case "number":
+                return bool(node.data == int(node.data)) if abs(node.data) < 2**53 else False
+            case "read":
+                return node.data in self.integral
+            case "add" | "sub" | "neg" | "lift" | "mul":
+                return all(self.is_integral(argument) for argument in node.arguments)
+        return False

@@ -1,0 +1,167 @@
+"""The expressions of the language: text to tree, through a whitelist. Nothing is ever evaluated by Python.
+
+A tree has three kinds of node: a number, a name (``m``, ``magnitude.delta``), and an operator applied to
+arguments. ``spec/language.md`` is the normative text.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from graftsim.errors import GraftsimError, nearest
+
+LENGTH = 2000
+DEPTH = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A literal; a decimal stands for its nearest float64."""
+
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A name, dotted where it belongs to a child."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """An operator and its arguments, in written order."""
+
+    operator: str
+    arguments: tuple[Expression, ...]
+
+
+Expression = Number | Name | Apply
+
+FUNCTIONS = {
+    **{"sqrt": 1, "abs": 1, "sign": 1, "exp": 1},
+    **{"max": 2, "min": 2, "quotient": 2, "cospi": 2},
+    "where": 3,
+    **{"norm": 1, "sum": 1, "dot": 2},
+}
+"""The functions that may be called, with their number of arguments."""
+
+REDUCTIONS = ("norm", "sum", "dot")
+COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
+
+_BINARY = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div", ast.Pow: "pow"}
+_COMPARE = {ast.Eq: "eq", ast.NotEq: "ne", ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge"}
+
+
+def parse(text: str, where: str) -> Expression:
+    """The tree of an expression. ``where`` names the place in an error, which is one line."""
+    return from_ast(python_ast(text, where), text, where)
+
+
+def python_ast(text: str, where: str) -> ast.expr:
+    """Python's own syntax tree of one expression; bounded in length, one line for an error."""
+    if len(text) > LENGTH:
+        raise GraftsimError(f"{where}: an expression must have at most {LENGTH} characters; this has {len(text)}")
+    try:
+        return ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        problem = getattr(error, "msg", None) or "it is nested too deeply"
+        raise GraftsimError(f"{where}: {text.strip()[:80]!r} is not an expression: {problem}") from None
+
+
+def from_ast(tree: ast.expr, text: str, where: str, depth: int = 0) -> Expression:
+    """Translate a Python syntax tree; whatever is not on the whitelist is an error."""
+
+    def refuse(problem: str) -> GraftsimError:
+        return GraftsimError(f"{where}: in {text.strip()[:120]!r}: {problem}")
+
+    if depth > DEPTH:
+        raise refuse(f"at most {DEPTH} levels of nesting are allowed")
+
+    def inner(part: ast.expr) -> Expression:
+        return from_ast(part, text, where, depth + 1)
+
+    match tree:
+        case ast.Constant(value=bool() | None | str() | bytes() | complex()):
+            raise refuse(f"{ast.unparse(tree)[:40]} is not a number")
+        case ast.Constant(value=int() | float() as value):
+            try:
+                return Number(float(value))
+            except OverflowError:
+                raise refuse("an integer literal is too large for float64") from None
+        case ast.Name(id=name):
+            return Name(name)
+        case ast.Attribute(value=ast.Name(id=child), attr=name):
+            return Name(f"{child}.{name}")
+        case ast.UnaryOp(op=ast.UAdd(), operand=operand):
+            return inner(operand)
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            value = inner(operand)
+            return Number(-value.value) if isinstance(value, Number) else Apply("neg", (value,))
+        case ast.BinOp(op=op, left=left, right=right) if type(op) in _BINARY:
+            return _binary(_BINARY[type(op)], inner(left), inner(right))
+        case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARE:
+            return Apply(_COMPARE[type(op)], (inner(left), inner(right)))
+        case ast.Compare(ops=[_, _, *_]):
+            raise refuse("a comparison must have two sides; nest 'where' instead of chaining")
+        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
+            if name not in FUNCTIONS:
+                raise refuse(f"{name!r} is not a function of the language{nearest(name, FUNCTIONS)}")
+            if len(arguments) != FUNCTIONS[name]:
+                raise refuse(f"{name} takes {FUNCTIONS[name]} argument(s), received {len(arguments)}")
+            return Apply(name, tuple(inner(argument) for argument in arguments))
+    raise refuse(
+        f"{ast.unparse(tree)[:60]!r} is not allowed; an expression has numbers, names, child.name, "
+        f"+ - * / **, comparisons, and {', '.join(FUNCTIONS)}"
+    )
+
+
+def _binary(operator: str, left: Expression, right: Expression) -> Expression:
+    """``1 - b ** t`` is one primitive with one rounding (GS-scalar-one-minus-power)."""
+    if operator == "sub" and left == Number(1.0) and isinstance(right, Apply) and right.operator == "pow":
+        return Apply("one_minus_pow", right.arguments)
+    return Apply(operator, (left, right))
+
+
+def names(expression: Expression) -> Iterator[str]:
+    """Every name that an expression reads, with repetitions, from left to right."""
+    if isinstance(expression, Name):
+        yield expression.path
+    elif isinstance(expression, Apply):
+        for argument in expression.arguments:
+            yield from names(argument)
+
+
+_SYMBOLS = {
+    **{"add": ("+", 4), "sub": ("-", 4), "mul": ("*", 5), "div": ("/", 5), "pow": ("**", 7)},
+    **{"eq": ("==", 3), "ne": ("!=", 3), "lt": ("<", 3), "le": ("<=", 3), "gt": (">", 3), "ge": (">=", 3)},
+}
+
+
+def unparse(expression: Expression, strength: int = 0) -> str:
+    """The text of a tree, with only the parentheses that the order of operations needs.
+
+    >>> unparse(parse("-(lr * (m / (1 - beta ** t)))", "here"))
+    '-(lr * (m / (1 - beta ** t)))'
+    """
+    match expression:
+        case Number(value):
+            text = repr(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
+            return f"({text})" if value < 0 < strength else text
+        case Name(path):
+            return path
+        case Apply("one_minus_pow", arguments):
+            return unparse(Apply("sub", (Number(1.0), Apply("pow", arguments))), strength)
+        case Apply("neg", (argument,)):
+            text = f"-{unparse(argument, 6)}"
+            return f"({text})" if strength > 4 else text
+        case Apply(operator, (left, right)) if operator in _SYMBOLS:
+            symbol, own = _SYMBOLS[operator]
+            first, second = (own + 1, own) if operator == "pow" else (own, own + 1)
+            text = f"{unparse(left, first)} {symbol} {unparse(right, second)}"
+            return f"({text})" if own < strength else text
+        case Apply(operator, arguments):
+            return f"{operator}({', '.join(unparse(argument) for argument in arguments)})"
+    raise AssertionError(expression)

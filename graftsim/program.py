@@ -1,0 +1,146 @@
+"""A program: a composed machine, flattened over a layout, with the kind and level of every value.
+
+Everything that runs a machine (the engines, the bounds, the generated code, the documentation) reads this. Level 0
+needs no reduction; level k needs k rounds of them; all reductions of a level are one exchange.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+
+from graftsim.errors import GraftsimError, nearest
+from graftsim.layouts import Layout
+from graftsim.machines import Domain
+from graftsim.notation import Instance
+from graftsim.partitions import Partition
+
+
+class Rank(IntEnum):
+    """How many values there are: one a run or tensor, one a group, one a coordinate."""
+
+    SCALAR = 0
+    GROUP = 1
+    COORDINATE = 2
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The kind of a value. Scalars and group values are float64, one for each group of ``partition``; coordinate
+    values have the program's dtype, and their ``partition`` is the global one and means nothing."""
+
+    rank: Rank
+    partition: Partition
+
+    def __str__(self) -> str:
+        where = "" if self.rank is Rank.COORDINATE else f" over {self.partition.key}"
+        return f"{self.rank.name.lower()}{where}"
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """An expression whose meaning needs no further look at kinds.
+
+    Besides the operators of the language there are ``number``, ``read`` (``data`` is a name), ``constant`` (an
+    array), ``lift`` (to a finer partition: index by ``data``), ``round`` (expand to coordinates, rounded to the
+    dtype), ``widen`` (expand to coordinates in float64), and ``mul_wide``, ``div_wide``, ``quotient_wide``: formed in
+    float64, rounded to the dtype once (GS-arithmetic-group-times-coordinate).
+    """
+
+    operator: str
+    arguments: tuple[Node, ...]
+    kind: Kind
+    data: Any = None
+
+    def walk(self) -> Iterator[Node]:
+        yield self
+        for argument in self.arguments:
+            yield from argument.walk()
+
+    def reads(self) -> Iterator[str]:
+        return (node.data for node in self.walk() if node.operator == "read")
+
+
+@dataclass(frozen=True, eq=False)
+class Statement:
+    """``target = node``, computed at ``level``. ``text`` is the equation it comes from."""
+
+    target: str
+    node: Node
+    level: int
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class Reduction:
+    """``target = operator(operands)`` over the groups of ``partition``; known from ``level + 1`` on."""
+
+    target: str
+    operator: str
+    operands: tuple[Node, ...]
+    partition: Partition
+    level: int
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class Parameter:
+    """A hyperparameter of one machine of the program. ``node`` gives its value from ``step``."""
+
+    path: str
+    node: Node
+    domain: Domain
+
+
+@dataclass(frozen=True, eq=False)
+class StateSlot:
+    """A piece of state: ``old`` is read before it is assigned, ``new`` is what is kept after the step."""
+
+    path: str
+    kind: Kind
+    counter: bool
+    initial: Node
+    old: str
+    new: str
+    advance_missing: bool
+
+    def shape(self, layout: Layout) -> tuple[int]:
+        return (layout.size if self.kind.rank is Rank.COORDINATE else self.kind.partition.count,)
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """See the module's docstring. ``delta`` names the step that is added to the weights."""
+
+    instance: Instance
+    layout: Layout
+    dtype: np.dtype[Any]
+    parameters: Mapping[str, Parameter]
+    slots: Mapping[str, StateSlot]
+    statements: tuple[Statement, ...]
+    reductions: tuple[Reduction, ...]
+    info: Mapping[str, str]
+    delta: str
+    kinds: Mapping[str, Kind] = field(repr=False)
+    levels: Mapping[str, int] = field(repr=False)
+
+    @property
+    def depth(self) -> int:
+        """The highest level, which is the number of exchanges a step."""
+        return max((reduction.level + 1 for reduction in self.reductions), default=0)
+
+    def at(self, level: int) -> tuple[list[Statement], list[Reduction]]:
+        """The statements and the reductions of one level."""
+        return (
+            [statement for statement in self.statements if statement.level == level],
+            [reduction for reduction in self.reductions if reduction.level == level],
+        )
+
+    def parameter(self, path: str) -> Parameter:
+        if path not in self.parameters:
+            raise GraftsimError(f"{self.instance.machine.name} has no {path!r}{nearest(path, self.parameters)}")
+        return self.parameters[path]

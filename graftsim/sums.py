@@ -1,0 +1,140 @@
+"""Exact sums over groups: ``norm``, ``sum`` and ``dot``, each rounded once (``spec/reductions.md``).
+
+A sum is held as a *row* of int64: limbs of radix 2^32 in two's complement, the first in units of the smallest
+possible product, then how many terms were +infinity, -infinity and NaN. Rows add limb by limb, so that a sum over
+threads, ranks and chunks, in any order and any cut, is one integer addition; the value is rounded at the end.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graftsim.scalars import round_scaled
+
+Rows = NDArray[np.int64]
+_MASK = (1 << 32) - 1
+CHUNK = 1 << 18
+
+
+@dataclass(frozen=True)
+class Register:
+    """Where a row's limbs stand: limb 0 counts units of 2^unit."""
+
+    unit: int
+    limbs: int
+
+    @property
+    def width(self) -> int:
+        """The length of a row."""
+        return self.limbs + 3
+
+
+REGISTERS = {"float32": Register(-298, 20), "float64": Register(-2148, 134)}
+"""Products of float32 span 2^-298 to 2^256 and of float64 2^-2148 to 2^2048; 2^85 terms fit."""
+
+
+def rows(x: NDArray[Any], y: NDArray[Any], group_of: NDArray[np.int64], count: int) -> Rows:
+    """The exact sums of x_i y_i over each of ``count`` groups, shape (count, width).
+
+    Args:
+        x, y: arrays of one shape (n,) and one dtype, float32 or float64.
+        group_of: the group of each element, shape (n,).
+    """
+    register = REGISTERS[x.dtype.name]
+    flat = np.zeros(count * register.width, np.int64)
+    for start in range(0, x.size, CHUNK):
+        part = slice(start, start + CHUNK)
+        _add(flat, x[part], y[part], group_of[part] * register.width, register)
+    return carried(flat.reshape(count, register.width))
+
+
+def _add(flat: Rows, x: NDArray[Any], y: NDArray[Any], base: NDArray[np.int64], register: Register) -> None:
+    product = x.astype(np.float64) * y.astype(np.float64)
+    finite = np.isfinite(x) & np.isfinite(y)
+    for place, terms in enumerate((product == np.inf, product == -np.inf, np.isnan(product))):
+        np.add.at(flat, base[terms & ~finite] + register.limbs + place, 1)
+    x, y, product, base = x[finite], y[finite], product[finite], base[finite]
+    if x.dtype == np.float32:  # 24 + 24 bits: the product of two float32 is exact in float64
+        mantissa, exponent = _integers(product, register.unit)
+        _add_pieces(flat, mantissa, exponent - register.unit, base)
+        return
+    (m, e), (n, f) = _integers(x, -1074), _integers(y, -1074)
+    sign, m, n = np.sign(m) * np.sign(n), np.abs(m), np.abs(n)
+    (a, b), (c, d), place = (m >> 27, m & (1 << 27) - 1), (n >> 27, n & (1 << 27) - 1), e + f - register.unit
+    for piece, shift in ((b * d, 0), (a * d + b * c, 27), (a * c, 54)):
+        _add_pieces(flat, sign * piece, place + shift, base)
+
+
+def _integers(x: NDArray[np.float64], lowest: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """x = m 2^e with integers |m| < 2^53 and e >= lowest, exactly; x is a multiple of 2^lowest."""
+    fraction, exponent = np.frexp(x)
+    m, e = (fraction * 2.0**53).astype(np.int64), exponent.astype(np.int64) - 53
+    short = np.maximum(lowest - e, 0)
+    return np.sign(m) * (np.abs(m) >> np.minimum(short, 63)), e + short
+
+
+def _add_pieces(flat: Rows, value: Rows, place: Rows, base: Rows) -> None:
+    """flat[base + ...] += value 2^place for |value| < 2^55; no limb moves by more than 2^33."""
+    limb, shift, sign = base + (place >> 5), place & 31, np.sign(value)
+    low, high = (np.abs(value) & _MASK) << shift, (np.abs(value) >> 32) << shift
+    np.add.at(flat, limb, sign * (low & _MASK))
+    np.add.at(flat, limb + 1, sign * ((low >> 32) + (high & _MASK)))
+    np.add.at(flat, limb + 2, sign * (high >> 32))
+
+
+def carried(rows: Rows) -> Rows:
+    """The same values with every limb but the highest in [0, 2^32), so that 2^31 of them may be added."""
+    rows = rows.copy()
+    for limb in range(rows.shape[1] - 4):
+        rows[:, limb + 1] += rows[:, limb] >> 32
+        rows[:, limb] &= _MASK
+    return rows
+
+
+def rounded(operator: str, rows: Rows, dtype: Any) -> NDArray[np.float64]:
+    """The float64 nearest to sqrt(S) for ``norm`` and to S for ``sum`` and ``dot``; shape (groups,).
+
+    A NaN term, or infinities of both signs, give NaN; an infinity gives that infinity; S = 0 gives +0.
+    """
+    register = REGISTERS[np.dtype(dtype).name]
+    finish = _root if operator == "norm" else round_scaled
+    values = np.empty(len(rows))
+    for group, row in enumerate(carried(rows)):
+        up, down, nan = row[-3:]
+        if nan or (up and down):
+            values[group] = math.nan
+        elif up or down:
+            values[group] = math.inf if up else -math.inf
+        else:
+            values[group] = finish(_integer(row[:-3]), register.unit)
+    return values
+
+
+def _integer(limbs: Rows) -> int:
+    low = int.from_bytes(limbs[:-1].astype("<u4").tobytes(), "little")
+    return low + (int(limbs[-1]) << 32 * (len(limbs) - 1))
+
+
+def _root(n: int, unit: int) -> float:
+    """The float64 nearest to sqrt(n 2^unit), unit even: 55 or more bits of the root and a sticky bit."""
+    shift = max(0, 112 - n.bit_length())
+    shift += shift & 1
+    root = math.isqrt(n << shift)
+    sticky = root * root != n << shift
+    return round_scaled(2 * root + sticky, (unit - shift) // 2 - 1)
+
+
+def norm(x: NDArray[Any]) -> float:
+    """The float64 nearest to the real number sqrt(sum x_i^2) of a float32 or float64 array (GS-norm).
+
+    >>> norm(np.array([3e200, 4e200]))
+    5e+200
+    """
+    flat = np.ascontiguousarray(x).reshape(-1)
+    with np.errstate(all="ignore"):
+        return float(rounded("norm", rows(flat, flat, np.zeros(flat.size, np.int64), 1), flat.dtype)[0])
