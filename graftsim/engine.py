@@ -49,7 +49,6 @@ class Engine:
     def __init__(self, program: Program, exchange: Exchange = alone) -> None:
         self.program = program
         self._arithmetic = _Bits(program, exchange)
-        self._checked: set[str] = set()
 
     def initial_state(self) -> dict[str, Array]:
         """The state before the first step: path to array, shape (coordinates,) or (groups,)."""

@@ -58,8 +58,7 @@ def interpret(
     for path, parameter in program.parameters.items():
         node = Node("number", (), whole, settings[path]) if path in settings else parameter.node
         environment[path] = evaluate(node, environment, arithmetic)
-    for level in range(program.depth + 1):
-        statements, reductions = program.at(level)
+    for statements, reductions in program.by_level:
         for statement in statements:
             environment[statement.target] = evaluate(statement.node, environment, arithmetic)
         asked = [(r, [evaluate(operand, environment, arithmetic) for operand in r.operands]) for r in reductions]
@@ -113,7 +112,9 @@ def check_settings(
     for path in settings:
         program.parameter(path)
     for path, parameter in program.parameters.items():
+        if path not in settings and step > 1 and "step" not in parameter.node.reads():
+            continue  # a constant, which was checked at the first step or when it was written
         values = np.array([settings[path]]) if path in settings else value(parameter.node)
-        if any(float(one) not in parameter.domain for one in np.unique(values)):
-            odd = next(float(one) for one in np.unique(values) if float(one) not in parameter.domain)
+        odd = next((one for one in values.tolist() if one not in parameter.domain), None)
+        if odd is not None:
             raise GraftsimError(f"{path} must lie in {parameter.domain.text}; at step {step} it is {odd:g}")

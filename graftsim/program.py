@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -128,16 +129,20 @@ class Program:
     kinds: Mapping[str, Kind] = field(repr=False)
     levels: Mapping[str, int] = field(repr=False)
 
-    @property
+    @cached_property
     def depth(self) -> int:
         """The highest level, which is the number of exchanges a step."""
         return max((reduction.level + 1 for reduction in self.reductions), default=0)
 
-    def at(self, level: int) -> tuple[list[Statement], list[Reduction]]:
-        """The statements and the reductions of one level."""
-        return (
-            [statement for statement in self.statements if statement.level == level],
-            [reduction for reduction in self.reductions if reduction.level == level],
+    @cached_property
+    def by_level(self) -> tuple[tuple[list[Statement], list[Reduction]], ...]:
+        """The statements and the reductions of each level."""
+        return tuple(
+            (
+                [statement for statement in self.statements if statement.level == level],
+                [reduction for reduction in self.reductions if reduction.level == level],
+            )
+            for level in range(self.depth + 1)
         )
 
     def parameter(self, path: str) -> Parameter:

@@ -7,6 +7,7 @@ threads, ranks and chunks, in any order and any cut, is one integer addition; th
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -44,13 +45,15 @@ def rows(x: NDArray[Any], y: NDArray[Any], group_of: NDArray[np.int64], count: i
     Args:
         x, y: arrays of one shape (n,) and one dtype, float32 or float64.
         group_of: the group of each element, shape (n,).
+
+    Each term moves a limb by less than 2^34, so n may be up to 2^29 before a limb is full.
     """
     register = REGISTERS[x.dtype.name]
     flat = np.zeros(count * register.width, np.int64)
     for start in range(0, x.size, CHUNK):
         part = slice(start, start + CHUNK)
         _add(flat, x[part], y[part], group_of[part] * register.width, register)
-    return carried(flat.reshape(count, register.width))
+    return flat.reshape(count, register.width)
 
 
 def _add(flat: Rows, x: NDArray[Any], y: NDArray[Any], base: NDArray[np.int64], register: Register) -> None:
@@ -87,15 +90,6 @@ def _add_pieces(flat: Rows, value: Rows, place: Rows, base: Rows) -> None:
     np.add.at(flat, limb + 2, sign * (high >> 32))
 
 
-def carried(rows: Rows) -> Rows:
-    """The same values with every limb but the highest in [0, 2^32), so that 2^31 of them may be added."""
-    rows = rows.copy()
-    for limb in range(rows.shape[1] - 4):
-        rows[:, limb + 1] += rows[:, limb] >> 32
-        rows[:, limb] &= _MASK
-    return rows
-
-
 def rounded(operator: str, rows: Rows, dtype: Any) -> NDArray[np.float64]:
     """The float64 nearest to sqrt(S) for ``norm`` and to S for ``sum`` and ``dot``; shape (groups,).
 
@@ -104,7 +98,7 @@ def rounded(operator: str, rows: Rows, dtype: Any) -> NDArray[np.float64]:
     register = REGISTERS[np.dtype(dtype).name]
     finish = _root if operator == "norm" else round_scaled
     values = np.empty(len(rows))
-    for group, row in enumerate(carried(rows)):
+    for group, row in enumerate(rows):
         up, down, nan = row[-3:]
         if nan or (up and down):
             values[group] = math.nan
@@ -116,8 +110,17 @@ def rounded(operator: str, rows: Rows, dtype: Any) -> NDArray[np.float64]:
 
 
 def _integer(limbs: Rows) -> int:
-    low = int.from_bytes(limbs[:-1].astype("<u4").tobytes(), "little")
-    return low + (int(limbs[-1]) << 32 * (len(limbs) - 1))
+    """The sum of limb_i 2^(32 i), whatever the limbs' signs: low halves and high halves are two numbers of base 2^32,
+    the high ones shifted by 2^31 to be digits."""
+    digits = (limbs >> 32) + (1 << 31)
+    high = int.from_bytes(digits.astype("<u4").tobytes(), "little") - (_ones(len(limbs)) << 31)
+    return int.from_bytes((limbs & _MASK).astype("<u4").tobytes(), "little") + (high << 32)
+
+
+@functools.cache
+def _ones(length: int) -> int:
+    """The number whose ``length`` digits of base 2^32 are all 1."""
+    return sum(1 << 32 * digit for digit in range(length))
 
 
 def _root(n: int, unit: int) -> float:
