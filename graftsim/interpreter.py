@@ -115,6 +115,6 @@ def check_settings(
         if path not in settings and step > 1 and "step" not in parameter.node.reads():
             continue  # a constant, which was checked at the first step or when it was written
         values = np.array([settings[path]]) if path in settings else value(parameter.node)
-        odd = next((one for one in values.tolist() if one not in parameter.domain), None)
+        odd = next((one for one in values.reshape(-1).tolist() if one not in parameter.domain), None)
         if odd is not None:
             raise GraftsimError(f"{path} must lie in {parameter.domain.text}; at step {step} it is {odd:g}")
