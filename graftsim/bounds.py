@@ -137,12 +137,14 @@ class _Arithmetic:
     def constant(self, values: Array, kind: Kind) -> Bounded:
         return Bounded(self.numbers.make(values), np.zeros(np.shape(values)))
 
-    def lift(self, value: Bounded, index: NDArray[np.int64]) -> Bounded:
+    def lift(self, value: Any, index: NDArray[np.int64]) -> Any:
+        if isinstance(value, Condition):
+            return Condition(value.value[index], value.open[index])
         return Bounded(value.value[index], value.error[index])
 
-    def expand(self, value: Bounded, kind: Kind, rounded: bool) -> Bounded:
+    def expand(self, value: Any, kind: Kind, rounded: bool) -> Any:
         spread = value if kind.partition.key == "global" else self.lift(value, kind.partition.group_of)
-        if not rounded or self.program.dtype == np.float64:
+        if not rounded or self.program.dtype == np.float64 or isinstance(value, Condition):
             return spread
         return self._rounded(spread.value, spread.error, Rank.COORDINATE)
 
@@ -152,7 +154,7 @@ class _Arithmetic:
     def apply(self, operator: str, arguments: list[Any], kind: Kind) -> Any:
         method = getattr(self, f"_{operator.removesuffix('_wide')}")
         result = method(*arguments)
-        if not isinstance(result, Bounded) or operator in _UNROUNDED:
+        if not isinstance(result, Bounded) or operator in _UNROUNDED or (operator in _COUNTING and _whole(*arguments)):
             return result
         return self._rounded(result.value, result.error, kind.rank)
 
@@ -235,7 +237,9 @@ class _Arithmetic:
         x = _float(a.value)
         root = self.numbers.sqrt(np.where(a.value < 0, a.value * 0, a.value))
         below = np.sqrt(np.maximum(x - a.error, 0))
-        error = np.where(a.error > 0, np.sqrt(np.maximum(x, 0) + a.error) - np.minimum(below, _float(root)), 0)
+        near = a.error / np.where(below > 0, _float(root) + below, 1)  # root - below, without its cancellation
+        error = np.where(below > 0, near, np.sqrt(np.maximum(x, 0) + a.error))
+        error = np.where(a.error > 0, error, 0)
         certain = (x < 0) & (-x > a.error)
         return Bounded(np.where(certain, math.nan, root), error)
 
@@ -309,6 +313,12 @@ class _Arithmetic:
 
 
 _UNROUNDED = ("neg", "abs", "max", "min", "sign", "where")
+_COUNTING = ("add", "sub", "mul")
+
+
+def _whole(*arguments: Bounded) -> bool:
+    """Whether all are integers without error, as counters are: their sums are exact."""
+    return all((a.error == 0).all() and bool((a.value == np.rint(_float(a.value))).all()) for a in arguments)
 
 
 def _unit(dtype: np.dtype[Any]) -> float:

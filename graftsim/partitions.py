@@ -78,9 +78,8 @@ def build(text: str, layout: Layout) -> Partition:
             return by_pattern(layout, patterns, text)
         case ("sets", (), groups) if groups:
             return by_sets(layout, groups, text)
-        case (name, _, _) if name not in NAMES:
-            raise GraftsimError(f"unknown partition {text!r}{nearest(name, NAMES)}")
-    raise GraftsimError(f"partition {text!r}: {name} must be written as {NAMES[name]}")
+        case (name, _, _):
+            raise GraftsimError(f"partition {text!r}: {name} must be written as {NAMES[name]}")
 
 
 NAMES = {
@@ -96,17 +95,25 @@ NAMES = {
 
 
 def call(text: str) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
-    """Name, positional and keyword literals of a partition expression."""
+    """Name, positional and keyword literals of a partition expression.
+
+    Raises:
+        GraftsimError: not a name or call of the partitions in :data:`NAMES`, or arguments that are not literals.
+    """
     if text.strip() == "global":  # a keyword of Python
         return "global", (), {}
     tree = expressions.python_ast(text, "a partition")
     try:
         match tree:
+            case ast.Name(id=name) | ast.Call(func=ast.Name(id=name)) if name not in NAMES:
+                raise GraftsimError(f"unknown partition {text!r}{nearest(name, NAMES)}")
             case ast.Name(id=name):
                 return name, (), {}
             case ast.Call(func=ast.Name(id=name), args=arguments, keywords=keywords):
                 values = {str(k.arg): ast.literal_eval(k.value) for k in keywords if k.arg}
                 return name, tuple(ast.literal_eval(argument) for argument in arguments), values
+    except GraftsimError:
+        raise
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         pass
     raise GraftsimError(f"{text!r} is not a partition; one of {', '.join(NAMES)}")

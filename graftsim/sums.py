@@ -50,9 +50,10 @@ def rows(x: NDArray[Any], y: NDArray[Any], group_of: NDArray[np.int64], count: i
     """
     register = REGISTERS[x.dtype.name]
     flat = np.zeros(count * register.width, np.int64)
-    for start in range(0, x.size, CHUNK):
-        part = slice(start, start + CHUNK)
-        _add(flat, x[part], y[part], group_of[part] * register.width, register)
+    with np.errstate(all="ignore"):
+        for start in range(0, x.size, CHUNK):
+            part = slice(start, start + CHUNK)
+            _add(flat, x[part], y[part], group_of[part] * register.width, register)
     return flat.reshape(count, register.width)
 
 
@@ -139,5 +140,4 @@ def norm(x: NDArray[Any]) -> float:
     5e+200
     """
     flat = np.ascontiguousarray(x).reshape(-1)
-    with np.errstate(all="ignore"):
-        return float(rounded("norm", rows(flat, flat, np.zeros(flat.size, np.int64), 1), flat.dtype)[0])
+    return float(rounded("norm", rows(flat, flat, np.zeros(flat.size, np.int64), 1), flat.dtype)[0])
