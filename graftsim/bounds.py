@@ -94,7 +94,9 @@ class Bounds:
     def initial_state(self) -> dict[str, Bounded]:
         with np.errstate(all="ignore"):
             found = initial_state(self.program, self._arithmetic)
-        return {path: self._full(found[path], slot.shape(self.program.layout)) for path, slot in self.program.slots.items()}
+        return {
+            path: self._full(found[path], slot.shape(self.program.layout)) for path, slot in self.program.slots.items()
+        }
 
     def step(
         self,
@@ -130,9 +132,7 @@ class _Arithmetic:
     def __init__(self, program: Program, numbers: Numbers) -> None:
         self.program, self.numbers = program, numbers
         self.unit = {Rank.SCALAR: 2.0**-53, Rank.GROUP: 2.0**-53, Rank.COORDINATE: _unit(program.dtype)}
-        self.least = {
-            rank: _least(program.dtype if rank is Rank.COORDINATE else np.dtype(np.float64)) for rank in Rank
-        }
+        self.least = {rank: _least(program.dtype if rank is Rank.COORDINATE else np.dtype(np.float64)) for rank in Rank}
 
     def constant(self, values: Array, kind: Kind) -> Bounded:
         return Bounded(self.numbers.make(values), np.zeros(np.shape(values)))
@@ -159,11 +159,11 @@ class _Arithmetic:
         return self._rounded(result.value, result.error, kind.rank)
 
     def _rounded(self, value: Array, error: Array, rank: Rank) -> Bounded:
-        return Bounded(value, error + self.unit[rank] * np.abs(_float(value)) + np.where(value == 0, 0, self.least[rank]))
+        return Bounded(
+            value, error + self.unit[rank] * np.abs(_float(value)) + np.where(value == 0, 0, self.least[rank])
+        )
 
-    def reduce(
-        self, asked: list[tuple[Reduction, list[Bounded]]], present: NDArray[np.bool_]
-    ) -> list[Bounded]:
+    def reduce(self, asked: list[tuple[Reduction, list[Bounded]]], present: NDArray[np.bool_]) -> list[Bounded]:
         return [self._reduced(reduction, values, present) for reduction, values in asked]
 
     def _reduced(self, reduction: Reduction, values: list[Bounded], present: NDArray[np.bool_]) -> Bounded:
@@ -189,7 +189,9 @@ class _Arithmetic:
         if reduction.operator == "norm":
             root = self.numbers.sqrt(products)
             size = _float(root)
-            error = np.where(size > 0, moved * wide / np.where(size > 0, size, 1), _root_of_squares(x.error[present], groups, count))
+            error = np.where(
+                size > 0, moved * wide / np.where(size > 0, size, 1), _root_of_squares(x.error[present], groups, count)
+            )
             return Bounded(root * scale, error + roundings * size * wide)
         moved = moved + _float(total(np.abs(_float(b)) * x.error / wide[reduction.partition.group_of]))
         size = _float(total(np.abs(a * b)))
@@ -273,10 +275,14 @@ class _Arithmetic:
         return Bounded(value, np.where(condition.open, both, error))
 
     def _max(self, a: Bounded, b: Bounded) -> Bounded:
-        return Bounded(np.where((a.value < b.value) | (b.value != b.value), b.value, a.value), np.maximum(a.error, b.error))
+        return Bounded(
+            np.where((a.value < b.value) | (b.value != b.value), b.value, a.value), np.maximum(a.error, b.error)
+        )
 
     def _min(self, a: Bounded, b: Bounded) -> Bounded:
-        return Bounded(np.where((b.value < a.value) | (b.value != b.value), b.value, a.value), np.maximum(a.error, b.error))
+        return Bounded(
+            np.where((b.value < a.value) | (b.value != b.value), b.value, a.value), np.maximum(a.error, b.error)
+        )
 
     def _sign(self, a: Bounded) -> Bounded:
         unsure = (a.error > 0) & (np.abs(_float(a.value)) <= a.error)

@@ -97,7 +97,9 @@ class _Compiler:
             names[name] = self.hyperparameter(name, scope)
         options = {name: instance.option(name) for name in instance.machine.options}
         equations = instance.machine.equations(options)
-        touched = {name for equation in equations for name in (equation.target, *expressions.names(equation.expression))}
+        touched = {
+            name for equation in equations for name in (equation.target, *expressions.names(equation.expression))
+        }
         slots = [name for name in instance.machine.state if name in touched]  # the others do not exist
         for name in slots:
             names[name] = self.declare(prefix + name, self.slot_kind(name, scope))
@@ -164,6 +166,8 @@ class _Compiler:
         row, path = scope.instance.machine.state[name], scope.prefix + name
         place = f"{scope.instance.machine.name}, initial value of {name}"
         initial, kind = self.typed(row.initial, scope, place), self.kinds[path]
+        if row.kind == "counter" and not self.is_integral(initial):
+            raise GraftsimError(f"{place}: a counter must begin with an integer")
         if not self.converts(initial.kind, kind):
             raise GraftsimError(f"{place}: kind mismatch: {name} is {kind}, its initial value is {initial.kind}")
         counter = row.kind == "counter"
@@ -185,6 +189,10 @@ class _Compiler:
             raise GraftsimError(f"{machine.name} needs a value of {name}: {machine.name}({name}=...)")
         if isinstance(setting, Mapping | list):
             node = self.table(setting, scope, f"{machine.name}, {name}")
+            odd = next((one for one in node.data.tolist() if one not in machine.hyperparameters[name].domain), None)
+            if odd is not None:
+                domain = machine.hyperparameters[name].domain.text
+                raise GraftsimError(f"{machine.name}, {name}: must lie in {domain}; a value is {odd:g} in {self.dtype}")
         else:
             node = self.typed(setting, _Scope(scope.instance, "", {"step": "step"}, scope.partition), name)
         self.parameters[path] = Parameter(path, node, machine.hyperparameters[name].domain)
@@ -238,7 +246,9 @@ class _Compiler:
     def applied(self, operator: str, nodes: list[Node], place: str) -> Node:
         for position, node in enumerate(nodes):
             if (node.operator in COMPARISONS) != (operator == "where" and position == 0):
-                raise GraftsimError(f"{place}: kind mismatch: 'where' needs a comparison first, and nothing else takes one")
+                raise GraftsimError(
+                    f"{place}: kind mismatch: 'where' needs a comparison first, and nothing else takes one"
+                )
         if operator in OF_SCALARS and any(node.kind.rank is not Rank.SCALAR for node in nodes):
             raise GraftsimError(f"{place}: kind mismatch: it takes scalars only; write x * x for a square")
         for position in OF_INTEGERS.get(operator, ()):

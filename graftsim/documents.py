@@ -96,7 +96,7 @@ def _refuse_hidden_graft(node: Any) -> None:
         return
     mark = node.end_mark
     rest = mark.buffer[mark.pointer :].split("\n", 1)[0] if mark.buffer else ""
-    if re.match(r"[ \t]+#", rest) and re.fullmatch(r"[A-Za-z_]\w*(\(.*\))?", str(node.value)):
+    if re.match(r"[ \t]+#", rest) and re.fullmatch(r".*#.*|\(*[A-Za-z_]\w*(\(.*|\)*)", str(node.value)):
         raise yaml.MarkedYAMLError(
             None,
             None,

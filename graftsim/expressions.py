@@ -134,6 +134,14 @@ def names(expression: Expression) -> Iterator[str]:
             yield from names(argument)
 
 
+def operators(expression: Expression) -> Iterator[str]:
+    """Every operator of an expression, with repetitions, outermost first."""
+    if isinstance(expression, Apply):
+        yield expression.operator
+        for argument in expression.arguments:
+            yield from operators(argument)
+
+
 _SYMBOLS = {
     **{"add": ("+", 4), "sub": ("-", 4), "mul": ("*", 5), "div": ("/", 5), "pow": ("**", 7)},
     **{"eq": ("==", 3), "ne": ("!=", 3), "lt": ("<", 3), "le": ("<=", 3), "gt": (">", 3), "ge": (">=", 3)},

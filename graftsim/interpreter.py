@@ -112,8 +112,11 @@ def check_settings(
     for path in settings:
         program.parameter(path)
     for path, parameter in program.parameters.items():
-        if path not in settings and step > 1 and "step" not in parameter.node.reads():
-            continue  # a constant, which was checked at the first step or when it was written
+        table = parameter.node.operator == "constant"
+        if path in settings and table:
+            raise GraftsimError(f"{path} must stay the table of values that it was given; received one number for it")
+        if path not in settings and (table or parameter.node.operator == "number"):
+            continue  # checked when it was written
         values = np.array([settings[path]]) if path in settings else value(parameter.node)
         odd = next((one for one in values.reshape(-1).tolist() if one not in parameter.domain), None)
         if odd is not None:

@@ -79,7 +79,9 @@ class Layout:
         """
         given = [np.asarray(array) for array in arrays]
         if len(given) != len(self.tensors):
-            raise GraftsimError(f"there must be one array for each of {len(self.tensors)} tensors; received {len(given)}")
+            raise GraftsimError(
+                f"there must be one array for each of {len(self.tensors)} tensors; received {len(given)}"
+            )
         for array, (name, shape) in zip(given, self.tensors, strict=True):
             if array.shape != shape:
                 raise GraftsimError(f"tensor {name!r} must have shape {shape}; received {array.shape}")

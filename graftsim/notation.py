@@ -98,7 +98,9 @@ class _Parser:
                 return self.build(name, [], [], within)
             case ast.Call(func=ast.Name(id=name), args=arguments, keywords=keywords):
                 return self.build(name, arguments, keywords, within)
-        raise self.refuse(f"{ast.unparse(tree).replace('@', '#')[:60]!r} is not a machine, such as adam(lr=1e-3) or a#b")
+        raise self.refuse(
+            f"{ast.unparse(tree).replace('@', '#')[:60]!r} is not a machine, such as adam(lr=1e-3) or a#b"
+        )
 
     def build(
         self, name: str, arguments: list[ast.expr], keywords: list[ast.keyword], within: tuple[str, ...]
@@ -107,6 +109,9 @@ class _Parser:
             machine = self.machines[name]
         except GraftsimError as error:
             raise (self.refuse(str(error)) if name not in self.machines else error) from None
+        named = [keyword.arg for keyword in keywords]
+        if twice := next((one for one in named if named.count(one) > 1), None):
+            raise self.refuse(f"{name} was given its {twice} twice")
         given = self.children(machine, arguments, keywords, within)
         settings: dict[str, Setting] = {}
         options: dict[str, str] = {}
@@ -172,6 +177,10 @@ class _Parser:
         if constant is not None:
             self.check(row.domain, constant, place)
             return Number(constant)
+        if set(expressions.operators(expression)) & set(expressions.REDUCTIONS):
+            raise GraftsimError(f"{place}: a schedule is a scalar; it has no norm, sum or dot")
+        if isinstance(expression, expressions.Apply) and expression.operator in expressions.COMPARISONS:
+            raise GraftsimError(f"{place}: a comparison is no number; write where(comparison, a, b)")
         reads = set(expressions.names(expression))
         if reads - {"step"}:
             unknown = min(reads - {"step"})

@@ -60,7 +60,9 @@ def extract(folder: Path) -> Edition:
     for path in sorted(folder.glob("*.md")):
         for rule in _in_file(path):
             if rule.id in found:
-                raise GraftsimError(f"{path}: {rule.id} is stated twice, here and in {found[rule.id].file}; choose another id")
+                raise GraftsimError(
+                    f"{path}: {rule.id} is stated twice, here and in {found[rule.id].file}; choose another id"
+                )
             found[rule.id] = rule
     return Edition(number[1], found)
 
@@ -77,10 +79,17 @@ def _in_file(path: Path) -> Iterator[Rule]:
 
 
 def read(path: Path) -> Edition:
-    """The edition in a ``rules.json``."""
+    """The edition in a ``rules.json``.
+
+    Raises:
+        GraftsimError: the file cannot be read, does not follow its schema, or has an id twice.
+    """
     document = documents.read_json(path)
     documents.validate(document, "rules", str(path))
-    return Edition(document["edition"], {row["id"]: Rule(**row) for row in document["rules"]})
+    found = {row["id"]: Rule(**row) for row in document["rules"]}
+    if len(found) != len(document["rules"]):
+        raise GraftsimError(f"{path}: an id stands twice; write the file with 'python -m graftsim.rules --write'")
+    return Edition(document["edition"], found)
 
 
 @cache

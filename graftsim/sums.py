@@ -106,7 +106,7 @@ def rounded(operator: str, rows: Rows, dtype: Any) -> NDArray[np.float64]:
         elif up or down:
             values[group] = math.inf if up else -math.inf
         else:
-            values[group] = finish(_integer(row[:-3]), register.unit)
+            values[group] = finish(_integer(row[:-3]), register.unit) + 0.0  # a zero is +0 (GS-sum-zero)
     return values
 
 
