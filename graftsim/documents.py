@@ -140,7 +140,9 @@ def read_json(path: Path | Traversable) -> Any:
 
     try:
         return json.loads(read_text(path, JSON_BYTES), object_pairs_hook=no_doubles, parse_constant=refuse)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except GraftsimError:
+        raise
+    except (ValueError, RecursionError) as error:  # not JSON, or an integer of thousands of digits
         raise GraftsimError(f"{path}: must be JSON: {_one_line(error)}") from None
 
 

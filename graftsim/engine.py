@@ -82,10 +82,10 @@ class Engine:
                 its domain, a step below 1.
         """
         program, settings = self.program, dict(settings or {})
-        gradient, present = self._gradient(gradients)
-        self._check(weights, state, step)
+        gradient, present = self.gradient(gradients)
+        self.check(weights, state, step)
         with np.errstate(all="ignore"):
-            check_settings(program, lambda node: self._scalar(node, step), settings, step)
+            check_settings(program, lambda node: self.scalar(node, step), settings, step)
             found = interpret(program, self._arithmetic, weights, gradient, state, step, present, settings)
             moved = weights + found.delta
         mask = np.repeat(present, program.layout.sizes)
@@ -96,13 +96,21 @@ class Engine:
             info={path: np.array(value) for path, value in found.info.items()},
         )
 
-    def _scalar(self, node: Any, step: int) -> Any:
+    def reduce(
+        self, reduction: Reduction, operands: list[Array], present: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        """One sum over the coordinates that take part, by the definition."""
+        return self._arithmetic.reduce([(reduction, list(operands))], present)[0]
+
+    def scalar(self, node: Any, step: int) -> Any:
+        """The value of a hyperparameter's node at a step."""
         if node.operator in ("number", "constant"):
             return np.asarray(node.data, np.float64)
         environment = {"step": np.array([float(step)])}
         return evaluate(node, environment, self._arithmetic)
 
-    def _gradient(self, gradients: Array | Sequence[Any]) -> tuple[Array, NDArray[np.bool_]]:
+    def gradient(self, gradients: Array | Sequence[Any]) -> tuple[Array, NDArray[np.bool_]]:
+        """The flat gradient, and for each tensor whether it has one; checked."""
         layout, dtype = self.program.layout, self.program.dtype
         if isinstance(gradients, np.ndarray):
             if gradients.shape != (layout.size,) or gradients.dtype != dtype:
@@ -118,7 +126,8 @@ class Engine:
         ]
         return layout.flatten(filled + list(gradients)[len(filled) :], dtype), present
 
-    def _check(self, weights: Array, state: Mapping[str, Array], step: int) -> None:
+    def check(self, weights: Array, state: Mapping[str, Array], step: int) -> None:
+        """Raise GraftsimError unless shapes, dtypes, state and step number are this program's."""
         program = self.program
         if step < 1:
             raise GraftsimError(f"steps are numbered from 1; received {step}")

@@ -85,6 +85,17 @@ def power(b: float, t: int) -> float:
     return _ziv(lambda p: _power_bracket(m, e, t, p))
 
 
+def power_remainder(b: float, t: int) -> float:
+    """b^t - power(b, t) to about 53 bits, for 0 < b < 1 and t >= 1: the second part of a double-double number."""
+    m, e = _odd(b)
+    n, k, _ = _power_bracket(m, e, t, 220)
+    high, scale = power(b, t).as_integer_ratio()
+    shift = scale.bit_length() - 1
+    if -k >= shift:
+        return round_scaled(n - (high << (-k - shift)), k)
+    return round_scaled((n << (shift + k)) - high, -shift)
+
+
 def _inverse_power(m: int, e: int, t: int) -> float:
     if m == 1:
         return round_scaled(1, -e * t)

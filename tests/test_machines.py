@@ -40,7 +40,11 @@ REFUSED = {
     "a comparison for an equation": ("m = 0.5 * m + g", "m == 0.5", "must read 'name = expression'"),
     "a call of another function": ("0.5 * m + g", "open(m)", "is not a function of the language"),
     "a child that is none": ("0.5 * m + g", "inner.delta", "'inner' is not a child"),
-    "an initial value of an unknown": ("m: {kind: coordinate}", "m: {kind: coordinate, initial: g}", "unknown name 'g'"),
+    "an initial value of an unknown": (
+        "m: {kind: coordinate}",
+        "m: {kind: coordinate, initial: g}",
+        "unknown name 'g'",
+    ),
     "a kind that is none": ("kind: coordinate", "kind: vector", "vector"),
 }
 
@@ -59,7 +63,11 @@ KINDS = {
     "a power of a gradient": ("0.5 * m + g", "m + g ** 2", "write x * x"),
     "a power with a real exponent": ("-(lr * m)", "-(lr ** 0.5 * m)", "made of counters and integers"),
     "a comparison in arithmetic": ("-(lr * m)", "(lr > 0) * m", "'where' needs a comparison first"),
-    "a comparison by itself": ("minus: delta = -(lr * m)", "minus: [u = m > 0, delta = m]", "first argument of 'where'"),
+    "a comparison by itself": (
+        "minus: delta = -(lr * m)",
+        "minus: [u = m > 0, delta = m]",
+        "first argument of 'where'",
+    ),
     "where without a comparison": ("-(lr * m)", "where(lr, m, g)", "'where' needs a comparison first"),
     "a counter of reals": ("t = t + 1", "t = t + 0.5", "a counter must be made of"),
     "a coordinate in a counter": ("t = t + 1", "t = t + g", "a counter must be made of"),

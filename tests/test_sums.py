@@ -64,9 +64,13 @@ def test_norm_is_the_nearest_float64(dtype, data) -> None:
 @given(data=st.data())
 def test_sum_and_dot_are_the_nearest_float64(dtype, data) -> None:
     x = data.draw(arrays(dtype, allow_nan=False, allow_infinity=False))
-    y = data.draw(hnp.arrays(dtype, x.shape, elements=st.floats(width=x.itemsize * 8, allow_nan=False, allow_infinity=False)))
+    y = data.draw(
+        hnp.arrays(dtype, x.shape, elements=st.floats(width=x.itemsize * 8, allow_nan=False, allow_infinity=False))
+    )
     assert value("sum", x) == nearest(sum((Fraction(float(v)) for v in x), Fraction(0)))
-    assert value("dot", x, y) == nearest(sum((Fraction(float(a)) * Fraction(float(b)) for a, b in zip(x, y)), Fraction(0)))
+    assert value("dot", x, y) == nearest(
+        sum((Fraction(float(a)) * Fraction(float(b)) for a, b in zip(x, y)), Fraction(0))
+    )
 
 
 def random_bits(dtype, n: int, seed: int):

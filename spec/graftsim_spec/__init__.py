@@ -1,0 +1,1 @@
+"""The specification as data: machines, schemas, dialects, golden trajectories, rules. Nothing here is code."""

@@ -1,0 +1,87 @@
+"""Candidates: what is judged. A wrapped native optimizer steps on flat arrays and shows its state."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from graftsim.errors import GraftsimError, nearest
+from graftsim.layouts import Array, Layout
+
+
+class Candidate(Protocol):
+    """An optimizer under test. Weights and gradients are flat, in the layout's order, and are not kept or changed."""
+
+    def start(self, layout: Layout, weights: Array, arguments: Mapping[str, Any]) -> None:
+        """Begin a run. ``arguments`` are the native's own keywords at the first step."""
+
+    def step(self, gradients: Array, arguments: Mapping[str, Any]) -> Array:
+        """The weights after one more step, under the keywords in force at that step."""
+        ...
+
+    def read_state(self, names: Mapping[str, str]) -> dict[str, Array]:
+        """The native state that ``names`` (slot: native name) asks for: flat for coordinates, else one number a tensor.
+
+        A slot that the native has not made yet is left out.
+        """
+        ...
+
+
+def signed(source: str) -> tuple[str, float]:
+    """The native name and the sign of a state source: ``-TraceState.trace`` holds the slot times -1."""
+    return (source[1:], -1.0) if source.startswith("-") else (source, 1.0)
+
+
+def load(target: str) -> Any:
+    """The object that ``module:attribute`` names.
+
+    Raises:
+        GraftsimError: not of that form; the module cannot be imported; it has no such attribute.
+    """
+    module_name, colon, attribute = target.partition(":")
+    if not colon or not all(part.isidentifier() for part in [*module_name.split("."), *attribute.split(".")]):
+        raise GraftsimError(
+            f"a target must be written as module:attribute, such as torch.optim:Adam; received {target!r}"
+        )
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise GraftsimError(
+            f"cannot import {module_name}: there is no module {error.name!r}; install it first"
+        ) from None
+    except Exception as error:
+        raise GraftsimError(
+            f"cannot import {module_name}: {type(error).__name__}: {' '.join(str(error).split())}"
+        ) from None
+    for name in attribute.split("."):
+        if not hasattr(found, name):
+            raise GraftsimError(f"{module_name} has no {attribute!r}{nearest(name, _public(found))}")
+        found = getattr(found, name)
+    if not callable(found):
+        raise GraftsimError(f"{target} must be an optimizer that can be called; it is a {type(found).__name__}")
+    return found
+
+
+def _public(found: Any) -> list[str]:
+    return [name for name in dir(found) if not name.startswith("_")]
+
+
+def wrap(framework: str, native: Any) -> Candidate:
+    """The candidate of a native optimizer; imports its framework."""
+    return _WRAPPERS[framework](native)
+
+
+def _torch(native: Any) -> Candidate:
+    from graftsim_conformance.torch_native import TorchCandidate
+
+    return TorchCandidate(native)
+
+
+def _optax(native: Any) -> Candidate:
+    from graftsim_conformance.optax_native import OptaxCandidate
+
+    return OptaxCandidate(native)
+
+
+_WRAPPERS: dict[str, Callable[[Any], Candidate]] = {"torch": _torch, "optax": _optax}

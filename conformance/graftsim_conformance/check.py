@@ -1,0 +1,214 @@
+"""``graftsim check torch.optim:Adam``: is a native optimizer the machine that its dialect says, step by step?
+
+The native runs on the golden gradients; :mod:`graftsim_conformance.follow` compares. Every row of the target's
+dialect is checked, or the one that fits a machine which the user claims.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+from graftsim import compiler, notation
+from graftsim.errors import GraftsimError, nearest
+from graftsim.machines import library
+from graftsim.notation import Instance
+from graftsim_conformance import candidates, golden
+from graftsim_conformance.cases import Case, read_parameters, settled
+from graftsim_conformance.dialects import Row, Target, fixed, targets
+from graftsim_conformance.follow import BUDGET, Comparison, Recorded, failure, follow, record
+from graftsim_conformance.probes import LAYOUT
+from graftsim_conformance.report import Failure, Report, RowReport
+
+ALTERNATIVES = 64
+DECAYS = ("decay_in_gradient", "decay_decoupled")
+
+
+def check(target: str, machine: str | None = None, like: str | None = None) -> Report:
+    """Judge a native optimizer.
+
+    Args:
+        target: its import path, ``module:attribute``.
+        machine: an expression that it is claimed to be, in place of what its dialect says. Options count; a
+            hyperparameter that is written is a claim about the native's default, and is not passed to it.
+        like: the target of the dialects whose arguments and state names it has, where it is not one of them itself
+            (a class of your own with the interface of ``torch.optim:Adam``).
+
+    Raises:
+        GraftsimError: the target cannot be imported or has no dialect; the machine does not fit it; it fails to run.
+    """
+    known = targets()
+    if like is not None and like not in known:
+        raise GraftsimError(f"there is no dialect of {like!r}{nearest(like, known)}")
+    native = candidates.load(target)
+    if (like or target) not in known:
+        raise GraftsimError(
+            f"there is no dialect of {target!r}; known are {', '.join(sorted(known))}; "
+            "one whose arguments and state have the same names can be given with like"
+        )
+    dialect = known[like or target]
+    chosen = [(row, row.instance) for row in dialect.rows] if machine is None else [_claimed(dialect, machine)]
+    rows = tuple(_row(target, native, dialect, row, instance) for row, instance in chosen)
+    return Report(target, machine, BUDGET, _versions(dialect), rows)
+
+
+def _versions(dialect: Target) -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in ("graftsim", *dialect.distributions, "numpy")}
+
+
+def _claimed(target: Target, machine: str) -> tuple[Row, Instance]:
+    """The row nearest to the machine among those that set every hyperparameter which the machine reads."""
+    claim = notation.parse(machine)
+    program = compiler.build(claim, LAYOUT)
+    needed = set(read_parameters(program)) - set(fixed(claim))
+    fits = [row for row in target.rows if _suits(row, set(program.parameters), needed)]
+    if not fits:
+        has = ", ".join(dict.fromkeys(_short(row.instance) for row in target.rows))
+        raise GraftsimError(
+            f"{machine!r} reads {', '.join(sorted(needed))}, which must be arguments of one row of {target.path}; "
+            f"its machines are {has}"
+        )
+    row = min(fits, key=lambda row: (len(_set_by(row) ^ needed), _apart(row.instance, claim)))
+    known = {**fixed(row.instance), **fixed(claim)}
+    return row, settled(claim, known)
+
+
+def _set_by(row: Row) -> set[str]:
+    return set(read_parameters(compiler.build(row.instance, LAYOUT)))
+
+
+def _suits(row: Row, parameters: set[str], needed: set[str]) -> bool:
+    """Whether a row's machine is a relative (the same paths) and says what each needed hyperparameter is."""
+    known = _set_by(row) | set(fixed(row.instance))
+    return set(compiler.build(row.instance, LAYOUT).parameters) == parameters and needed <= known
+
+
+def _apart(first: Instance, second: Instance) -> int:
+    """How many names and option values differ."""
+    own = sum(
+        first.option(name) != second.option(name) for name in first.machine.options.keys() & second.machine.options
+    )
+    own += first.machine.name != second.machine.name
+    return own + sum(_apart(a, b) for a, b in zip(first.children.values(), second.children.values(), strict=False))
+
+
+Trial = tuple[Case, list[Recorded]]
+
+
+def _row(target: str, native: object, dialect: Target, row: Row, claim: Instance) -> RowReport:
+    """Run all cases of the row's machine; hold the claimed machine against each."""
+    held = fixed(claim)
+    trials = [
+        (case, _run(target, native, dialect.framework, row, case, held)) for case in golden.of_machine(row.instance)
+    ]
+    tally = _Tally()
+    for case, steps in trials:
+        program = compiler.build(settled(claim, steps[0].settings), case.layout, case.dtype)
+        for comparison in follow(program, steps):
+            tally.add(case, comparison)
+            if tally.failure is None:
+                tally.failure = failure(case, program, comparison)
+    slots = compiler.build(claim, LAYOUT).slots
+    read = [step.new_state for _, steps in trials for step in steps]
+    return RowReport(
+        variant=row.variant,
+        machine=_short(claim),
+        cases=len(trials),
+        comparisons=tally.comparisons,
+        undecided=tally.undecided,
+        largest=tally.largest,
+        largest_at=tally.largest_at,
+        unread=tuple(path for path in slots if any(path not in state for state in read)),
+        failure=tally.failure,
+        hint=_hint(claim, row, dialect, trials) if tally.failure else "",
+    )
+
+
+def _run(target: str, native: object, framework: str, row: Row, case: Case, held: dict[str, float]) -> list[Recorded]:
+    try:
+        return record(candidates.wrap(framework, native), row, case, held)
+    except GraftsimError as error:
+        raise GraftsimError(f"{target}, row {row.variant}, case {case.name}: {error}") from None
+    except Exception as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        raise GraftsimError(
+            f"{target}, row {row.variant}, case {case.name}: the candidate failed: {text[:300]}"
+        ) from error
+
+
+@dataclasses.dataclass
+class _Tally:
+    comparisons: int = 0
+    undecided: int = 0
+    largest: float = 0.0
+    largest_at: str = ""
+    failure: Failure | None = None
+
+    def add(self, case: Case, comparison: Comparison) -> None:
+        decided, units = comparison.decided, comparison.units
+        self.comparisons += int(decided.sum())
+        self.undecided += int((~decided).sum())
+        if units.max(initial=0.0) > self.largest:
+            self.largest = float(units.max())
+            self.largest_at = f"{comparison.place}, {case.name}, step {comparison.step}"
+
+
+# -- hints -------------------------------------------------------------------------------------------------------------
+
+
+def _hint(claim: Instance, row: Row, dialect: Target, trials: list[Trial]) -> str:
+    """Which other options of the same machine would pass, those nearest to the claim first."""
+    others = sorted(itertools.islice(_alternatives(claim), ALTERNATIVES), key=lambda other: _apart(claim, other))
+    for other in others:
+        if _apart(claim, other) and all(_agrees(other, trial) for trial in trials):
+            return f"it agrees with {', '.join(_changes(claim, other))}"
+    if fixed(claim).items() - fixed(row.instance).items():
+        defaults = ", ".join(f"{name}={value}" for name, value in dialect.defaults.items())
+        return f"a hyperparameter in the expression is a claim about the native's own defaults, which are {defaults}"
+    return "it agrees with no other options of this machine"
+
+
+def _agrees(machine: Instance, trial: Trial) -> bool:
+    case, steps = trial
+    program = compiler.build(settled(machine, steps[0].settings), case.layout, case.dtype)
+    if not set(read_parameters(program)) <= set(steps[0].settings):
+        return False  # a hyperparameter that the case says nothing about
+    return all(bool(np.all(comparison.units <= BUDGET)) for comparison in follow(program, steps))
+
+
+def _alternatives(instance: Instance) -> Iterator[Instance]:
+    """The machine under every combination of options, and with the other forms of weight decay."""
+    names = [name for name in instance.machine.options if name != "missing"]
+    names_of_machines = DECAYS if instance.machine.name in DECAYS else (instance.machine.name,)
+    inner = [list(_alternatives(child)) for child in instance.children.values()]
+    for name, *values in itertools.product(names_of_machines, *(instance.machine.options[name] for name in names)):
+        machine = instance.machine if name == instance.machine.name else library()[name]
+        for children in itertools.product(*inner):
+            yield dataclasses.replace(
+                instance,
+                machine=machine,
+                options={**instance.options, **dict(zip(names, values, strict=True))},
+                children=dict(zip(instance.children, children, strict=True)),
+            )
+
+
+def _changes(claim: Instance, other: Instance) -> Iterator[str]:
+    if claim.machine.name != other.machine.name:
+        yield other.machine.name
+    for name in claim.machine.options:
+        if claim.option(name) != other.option(name):
+            yield f"{name}={other.option(name)}"
+    for first, second in zip(claim.children.values(), other.children.values(), strict=True):
+        yield from _changes(first, second)
+
+
+def _short(instance: Instance) -> str:
+    """The expression with the options that matter and the hyperparameters that were written."""
+    parts = [_short(child) for child in instance.children.values()]
+    parts += [f"{name}={value:g}" for name, value in fixed(dataclasses.replace(instance, children={})).items()]
+    parts += [f"{name}={instance.option(name)}" for name in instance.machine.options if name != "missing"]
+    return f"{instance.machine.name}({', '.join(parts)})" if parts else instance.machine.name

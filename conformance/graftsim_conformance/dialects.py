@@ -1,0 +1,133 @@
+"""Dialects: which machine a framework's optimizer is, and how its arguments and state are named."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from graftsim import compiler, documents, notation
+from graftsim.errors import GraftsimError, nearest
+from graftsim.notation import Instance
+from graftsim_conformance import cases
+from graftsim_conformance.probes import LAYOUT
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to use a target: a machine, the native's keywords, and where its state lies."""
+
+    target: str
+    variant: str
+    machine: str
+    arguments: Mapping[str, Any]
+    state: Mapping[str, str]
+
+    @property
+    def instance(self) -> Instance:
+        return notation.parse(self.machine)
+
+    def native(self, hyperparameters: Mapping[str, float], fixed: Mapping[str, float]) -> dict[str, Any]:
+        """The native's keyword arguments. One that only reads fixed values is left out: the native has its default."""
+
+        def value(source: Any) -> Any:
+            if isinstance(source, list):
+                return tuple(value(item) for item in source)
+            return hyperparameters[source] if isinstance(source, str) else source
+
+        return {
+            keyword: value(source)
+            for keyword, source in self.arguments.items()
+            if not paths(source) or not paths(source) <= set(fixed)
+        }
+
+
+def paths(source: Any) -> set[str]:
+    """The hyperparameters that an argument is made of; literals have none."""
+    return {part for part in (source if isinstance(source, list) else [source]) if isinstance(part, str)}
+
+
+@dataclass(frozen=True)
+class Target:
+    """A native optimizer, by import path ``module:attribute``, and its rows."""
+
+    path: str
+    framework: str
+    distributions: tuple[str, ...]
+    rows: tuple[Row, ...]
+    defaults: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+
+def fixed(instance: Instance, prefix: str = "") -> dict[str, float]:
+    """The hyperparameters that are written in an expression, by path."""
+    found: dict[str, float] = {}
+    for name, setting in instance.settings.items():
+        value = None if isinstance(setting, Mapping | list) else notation.constant_value(setting)
+        if value is None:
+            raise GraftsimError(
+                f"{prefix + name}: in a check a hyperparameter must be a number, or be left to the cases"
+            )
+        found[prefix + name] = value
+    for child, inner in instance.children.items():
+        found |= fixed(inner, f"{prefix}{child}.")
+    return found
+
+
+@functools.cache
+def targets() -> Mapping[str, Target]:
+    """All targets of the spec's dialects, by import path."""
+    found: dict[str, Target] = {}
+    folder = documents.spec() / "dialects"
+    for file in sorted(folder.iterdir(), key=lambda file: file.name):
+        if file.name.endswith(".yaml"):
+            found |= read(documents.read_yaml(file), str(file))
+    return found
+
+
+def rows() -> list[Row]:
+    """All rows of all targets."""
+    return [row for target in targets().values() for row in target.rows]
+
+
+def read(document: Any, where: str) -> dict[str, Target]:
+    """The targets of one dialect file.
+
+    Raises:
+        GraftsimError: not of the schema; an argument or state slot that its machine does not have; a hyperparameter
+            that the machine reads and that is neither an argument nor fixed.
+    """
+    documents.validate(document, "dialect", where)
+    found = {}
+    for path, target in document["targets"].items():
+        rows = [
+            Row(path, variant, row["machine"], row["arguments"], row.get("state", {}))
+            for variant, row in target["rows"].items()
+        ]
+        for row in rows:
+            _check(row, f"{where}, {path}, {row.variant}")
+        found[path] = Target(
+            path,
+            document["framework"],
+            tuple(document["distributions"]),
+            tuple(rows),
+            target.get("defaults", {}),
+            tuple(target.get("notes", [])),
+        )
+    return found
+
+
+def _check(row: Row, where: str) -> None:
+    try:
+        program = compiler.build(row.instance, LAYOUT)
+    except GraftsimError as error:
+        raise GraftsimError(f"{where}: {error}") from None
+    needed = set(cases.read_parameters(program)) - set(fixed(row.instance))
+    named = set().union(*map(paths, row.arguments.values()))
+    if named != needed:
+        odd = sorted(needed.symmetric_difference(named))[0]
+        raise GraftsimError(f"{where}: the arguments must name {', '.join(sorted(needed))}; {odd!r} differs")
+    for slot in row.state:
+        if slot not in program.slots:
+            raise GraftsimError(f"{where}: the machine has no state {slot!r}{nearest(slot, program.slots)}")

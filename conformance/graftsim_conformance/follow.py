@@ -1,0 +1,202 @@
+"""Follow mode: the reference takes each step from the candidate's own weights and state, and the two are compared.
+
+A candidate runs once over a case and is written down; any machine can then be held against the record. The
+tolerance of a value is ``BUDGET`` times the first-order error bound that :class:`graftsim.bounds.Bounds` derives
+from the machine's own equations at that very step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graftsim import expressions
+from graftsim.bounds import Bounded, Bounds
+from graftsim.engine import Engine
+from graftsim.errors import GraftsimError
+from graftsim.layouts import Array
+from graftsim.machines import Machine
+from graftsim.program import Node, Program, Rank
+from graftsim_conformance.candidates import Candidate
+from graftsim_conformance.cases import Case
+from graftsim_conformance.dialects import Row
+from graftsim_conformance.report import Failure
+
+BUDGET = 4.0
+"""How many of the reference's own first-order bounds a correct candidate may be away.
+
+The bound counts one rounding for each operation of the machine's equations, so the reference itself lies within 1 of
+the real result. A candidate that forms the same real number by other operations lies, in the dialects here, within 3.
+The worst is a mean as ``m + (1 - beta) (g - m)`` (or ``g - beta (g - m)`` where beta <= 1/2, as torch does): three
+roundings of size min(beta, 1 - beta) (|g| + |m|) where the equation grants beta |m| + 2 (1 - beta) |g|. Others have
+less: ``p - (lr / c1) (m / d)``, ``sqrt(v) / sqrt(c2)``, a product with ``1 / sqrt(v)``, a fused multiply-add. That is
+3 + 1. A power of a C library is within the bound already, which grants it two units. The factor counts roundings; it
+is not taken from results.
+"""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One step of a candidate: what it started from, what it was given, and what it came to."""
+
+    weights: Array
+    state: Mapping[str, Array]
+    gradients: Array
+    settings: Mapping[str, float]
+    new_weights: Array
+    new_state: Mapping[str, Array]
+
+
+def record(candidate: Candidate, row: Row, case: Case, fixed: Mapping[str, float]) -> list[Recorded]:
+    """Run a candidate over a case. ``fixed`` hyperparameters are not given to it: its defaults must be these."""
+    settings = [{**values, **fixed} for values in case.hyperparameters]
+    arguments = [row.native(values, fixed) for values in settings]
+    candidate.start(case.layout, case.weights, arguments[0])
+    weights, state, steps = case.weights, candidate.read_state(row.state), []
+    for gradients, values, given in zip(case.gradients, settings, arguments, strict=True):
+        moved = candidate.step(gradients.copy(), given)
+        _same_shape("the weights", moved, case.weights)
+        after = candidate.read_state(row.state)
+        steps.append(Recorded(weights, state, gradients, values, moved, after))
+        weights, state = moved, after
+    return steps
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Values of one place (``weights`` or a state slot) after one step, against the reference."""
+
+    step: int
+    place: str
+    got: Array
+    want: Array
+    error: Array
+
+    @property
+    def units(self) -> Array:
+        """How far off, in error bounds; 0 where equal or without a bound, infinite where one side alone is NaN."""
+        with np.errstate(all="ignore"):
+            distance = np.abs(self.got - self.want) / self.error
+        same = (self.got == self.want) | (np.isnan(self.got) & np.isnan(self.want)) | np.isinf(self.error)
+        return np.where(same, 0.0, np.where(np.isnan(distance), np.inf, distance))
+
+    @property
+    def decided(self) -> NDArray[np.bool_]:
+        """Where the bound is finite, so that the comparison says something."""
+        return np.isfinite(self.error)
+
+
+def follow(program: Program, steps: Iterable[Recorded]) -> Iterator[Comparison]:
+    """Hold a machine against a record, one step at a time; state slots first, weights last.
+
+    State that the record lacks is carried along by the reference, with its growing bound.
+    """
+    engine, bounds = Engine(program), Bounds(program)
+    carried = engine.initial_state()
+    bounded = {path: bounds.exact(value) for path, value in carried.items()}
+    names = set(program.parameters)
+    for number, step in enumerate(steps, 1):
+        if number == 1:
+            yield from _compared(program, 0, carried, bounded, step.state)
+        carried |= {path: value for path, value in step.state.items() if path in carried}
+        bounded |= {path: bounds.exact(value) for path, value in step.state.items() if path in bounded}
+        settings = {path: value for path, value in step.settings.items() if path in names}
+        want = engine.step(step.weights, step.gradients, carried, number, settings)
+        gradients = program.layout.unflatten(step.gradients)
+        weights, outcome = bounds.step(bounds.exact(step.weights), gradients, bounded, number, settings)
+        carried, bounded = dict(want.state), dict(outcome.state)
+        yield from _compared(program, number, carried, bounded, step.new_state)
+        yield Comparison(number, "weights", step.new_weights, want.weights, weights.error)
+
+
+def _compared(
+    program: Program, step: int, want: Mapping[str, Array], bounded: Mapping[str, Bounded], got: Mapping[str, Array]
+) -> Iterator[Comparison]:
+    for path, slot in program.slots.items():
+        if path in got:
+            _same_shape(f"state {path}", got[path], want[path])
+            error = np.zeros_like(want[path]) if slot.counter else bounded[path].error
+            yield Comparison(step, path, got[path], want[path], error)
+
+
+def _same_shape(what: str, got: Array, want: Array) -> None:
+    if got.shape != want.shape:
+        raise GraftsimError(f"{what} of the candidate must be {want.size} numbers; received shape {got.shape}")
+
+
+def failure(case: Case, program: Program, comparison: Comparison) -> Failure | None:
+    """What is wrong in a comparison: the coordinate that is farthest off, or None if all is within the budget."""
+    units = comparison.units
+    if not (units > BUDGET).any():
+        return None
+    place, step = comparison.place, comparison.step
+    worst = int(np.argmax(units))
+    slot = program.slots.get(place)
+    coordinates = slot is None or slot.kind.rank is Rank.COORDINATE
+    where = program.layout.where(worst) if coordinates or slot is None else slot.kind.partition.label(worst)
+    got, want = float(comparison.got[worst]), float(comparison.want[worst])
+    equation, through = equations(program, place, initial=step == 0)
+    return Failure(
+        case=case.name,
+        step=step,
+        place=place,
+        where=where,
+        got=got,
+        want=want,
+        ulps=ulps(got, want),
+        bound=float(comparison.error[worst]),
+        units=float(units[worst]),
+        equation=equation,
+        through=through,
+    )
+
+
+def ulps(a: float, b: float) -> int | None:
+    """How many float64 numbers lie from a to b; None where one is NaN."""
+    if a != a or b != b:
+        return None
+    first, second = (int(np.float64(x).view(np.int64)) for x in (a, b))
+    return abs(sum(sign * (n if n >= 0 else -(2**63) - n) for sign, n in ((1, first), (-1, second))))
+
+
+def equations(program: Program, place: str, initial: bool = False) -> tuple[str, tuple[str, ...]]:
+    """The equation that gives a place its value, and those that it goes through before it comes to state.
+
+    State is compared for itself, so a mistake that is seen first in the weights lies in one of these.
+    """
+    if initial:
+        machine, name = _owner(program, place), place.split(".")[-1]
+        return f"{machine.name}: {name} starts at {expressions.unparse(machine.state[name].initial)}", ()
+    texts = {statement.target: statement.text for statement in program.statements}
+    nodes: dict[str, tuple[Node, ...]] = {statement.target: (statement.node,) for statement in program.statements}
+    texts |= {reduction.target: reduction.text for reduction in program.reductions}
+    nodes |= {reduction.target: reduction.operands for reduction in program.reductions}
+    kept = {slot.new for slot in program.slots.values()}
+    target = program.delta if place == "weights" else program.slots[place].new
+    while place == "weights" and nodes[target][0].operator == "read" and nodes[target][0].data in nodes:
+        if nodes[target][0].data in kept:
+            break
+        target = nodes[target][0].data  # a wrapper's "delta = inner.delta" says nothing
+
+    def before(name: str) -> set[str]:
+        read = {part for node in nodes[name] for part in node.reads() if part in nodes and part not in kept}
+        return read.union(*map(before, read))
+
+    def said(name: str) -> str:
+        written = texts[name].partition(" = ")[0]  # a wrapper writes "inner.g", and that line is the wrapper's
+        prefix = name.rstrip("'").removesuffix(written)
+        return f"{_owner(program, prefix).name}: {texts[name]}"
+
+    through = before(target)
+    return said(target), tuple(said(name) for name in nodes if name in through)
+
+
+def _owner(program: Program, path: str) -> Machine:
+    """The machine of a path such as ``inner.m`` or a prefix such as ``inner.``."""
+    instance = program.instance
+    for child in path.split(".")[:-1]:
+        instance = instance.children[child]
+    return instance.machine

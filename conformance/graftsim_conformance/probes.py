@@ -1,0 +1,167 @@
+"""Probes: start weights, gradients and hyperparameters that tell optimizers apart.
+
+A stream is integers from a 64-bit mixing generator, turned into dyadic floats: the same numbers in every language and
+for ever. Each stream hunts a kind of mistake, and each has a twin that starts at zero weights, since a weight of size
+one hides a step of 1e-3 from the third digit on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import cycle, islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graftsim.layouts import Layout
+
+LAYOUT = Layout.of({"w": (3, 4), "b": (5,), "s": ()})
+MASK = (1 << 64) - 1
+
+
+def integers(seed: int) -> Iterator[int]:
+    """64-bit integers: a Weyl sequence passed through an invertible mixing function (Steele, Lea & Flood 2014)."""
+    state = seed
+    while True:
+        state = (state + 0x9E3779B97F4A7C15) & MASK
+        z = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 & MASK
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EB & MASK
+        yield z ^ (z >> 31)
+
+
+def dyadic(seed: int, low: int, high: int) -> Iterator[float]:
+    """Floats +-(1 + k / 2^20) 2^e with e from ``low`` to ``high``: every binade as likely as another."""
+    for z in integers(seed):
+        sign = -1.0 if z & 1 else 1.0
+        exponent = low + (z >> 1) % (high - low + 1)
+        yield sign * (1 + (z >> 44) / 2.0**20) * 2.0**exponent
+
+
+Gradients = list[NDArray[np.float64]]
+
+
+def _rows(values: Iterator[float], steps: int) -> Gradients:
+    return [np.array(list(islice(values, LAYOUT.size))) for _ in range(steps)]
+
+
+def mixed() -> Gradients:
+    """Twelve binades side by side; some coordinates wait for their first gradient, some get a zero in between."""
+    rows = _rows(dyadic(1, -8, 3), 8)
+    for step, row in enumerate(rows):
+        row[(np.arange(LAYOUT.size) + 3 * step) % 7 == 0] = 0.0
+        row[1 : 1 + max(0, 3 - step)] = 0.0
+    return rows
+
+
+def tiny() -> Gradients:
+    """Gradients far below eps, whose place in the denominator then decides the step."""
+    return _rows(dyadic(2, -30, -14), 6)
+
+
+def spike() -> Gradients:
+    """Ordinary, then one step 2^12 times as large, then quiet: what the state remembers shows."""
+    sizes = [0, 0, 12, -6, -6, -10, -10, 0]
+    return [row * 2.0**size for row, size in zip(_rows(dyadic(3, -2, 0), len(sizes)), sizes, strict=True)]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A stream with the hyperparameters that go with it; ``lr`` is a list that is repeated over the steps."""
+
+    gradients: Callable[[], Gradients]
+    values: Mapping[str, Any]
+
+
+CONSTANT = {"momentum": 0.9, "beta1": 0.9, "weight_decay": 0.5, "scale": 1.0, "graft.eps": 0.0}
+PROBES: dict[str, Probe] = {
+    "mixed": Probe(
+        mixed,
+        {
+            **CONSTANT,
+            "lr": [0.1, 0.1, 0.01, 0.05, 0.2],
+            **{"eps": 0.01, "beta2": 0.999, "rho": 0.9, "dampening": 0.25},
+            **{"initial_accumulator": 0.0, "lr_decay": 0.125},
+        },
+    ),
+    "tiny": Probe(
+        tiny,
+        {
+            **CONSTANT,
+            "lr": [0.5, 0.05, 0.25],
+            **{"eps": 0.03125, "beta2": 0.99, "rho": 0.99, "dampening": 0.0},
+            **{"initial_accumulator": 0.0, "lr_decay": 0.0},
+        },
+    ),
+    "spike": Probe(
+        spike,
+        {
+            **CONSTANT,
+            "lr": [0.1, 0.02],
+            **{"momentum": 0.75, "beta1": 0.5, "eps": 0.5, "beta2": 0.9, "rho": 0.75, "dampening": 0.5},
+            **{"initial_accumulator": 0.1, "lr_decay": 0.5, "scale": 0.5, "graft.eps": 0.01},
+        },
+    ),
+}
+"""With weight_decay = 1/2 every lr * weight_decay is above 2^-8, so that a decay in the wrong place shows."""
+
+
+def start(zero: bool) -> NDArray[np.float64]:
+    """Start weights: all zero, or of size one."""
+    return np.zeros(LAYOUT.size) if zero else np.array(list(islice(dyadic(7, -2, 0), LAYOUT.size)))
+
+
+def schedule(probe: Probe, name: str, machine: str, steps: int) -> list[float]:
+    """The value of a hyperparameter at each step. ``machine`` is the name of the machine that it belongs to."""
+    value = probe.values.get(f"{machine}.{name}", probe.values.get(name))
+    values = value if isinstance(value, list) else [value]
+    return [float(x) for x in islice(cycle(values), steps)]
+
+
+EVERY = ("mixed", "mixed-zero", "tiny", "tiny-zero", "spike", "spike-zero")
+SOME = ("mixed", "mixed-zero")
+
+_HEAVY = "momentum(form=heavy_ball, first_step"
+NATIVE: dict[str, str] = {
+    "sgd": "sgd",
+    "momentum-accumulate": f"{_HEAVY}=accumulate)",
+    "momentum-accumulate-nesterov": f"{_HEAVY}=accumulate, nesterov=on)",
+    "momentum-copy": f"{_HEAVY}=copy)",
+    "momentum-copy-nesterov": f"{_HEAVY}=copy, nesterov=on)",
+    "adagrad-outside": "adagrad(eps_placement=outside)",
+    "adagrad-inside": "adagrad(eps_placement=inside)",
+    "rmsprop-outside": "rmsprop(eps_placement=outside)",
+    "rmsprop-outside-centered": "rmsprop(eps_placement=outside, centered=on)",
+    "rmsprop-outside-heavy_ball": "rmsprop(eps_placement=outside, momentum_form=heavy_ball)",
+    "rmsprop-outside-centered-heavy_ball": "rmsprop(eps_placement=outside, centered=on, momentum_form=heavy_ball)",
+    "rmsprop-outside-lr_inside": "rmsprop(eps_placement=outside, momentum_form=lr_inside)",
+    "rmsprop-inside": "rmsprop(eps_placement=inside)",
+    "rmsprop-inside-centered": "rmsprop(eps_placement=inside, centered=on)",
+    "rmsprop-inside-lr_inside": "rmsprop(eps_placement=inside, momentum_form=lr_inside)",
+    "rmsprop-inside-centered-lr_inside": "rmsprop(eps_placement=inside, centered=on, momentum_form=lr_inside)",
+    "adam-corrected": "adam(eps_placement=corrected)",
+    "adam-inside": "adam(eps_placement=inside)",
+    "decay_in_gradient-sgd": "decay_in_gradient(sgd)",
+    "decay_in_gradient-momentum-copy": f"decay_in_gradient({_HEAVY}=copy))",
+    "decay_in_gradient-adagrad-outside": "decay_in_gradient(adagrad(eps_placement=outside))",
+    "decay_in_gradient-rmsprop-outside": "decay_in_gradient(rmsprop(eps_placement=outside))",
+    "decay_in_gradient-adam-corrected": "decay_in_gradient(adam(eps_placement=corrected))",
+    "decay_decoupled-adam-corrected": "decay_decoupled(adam(eps_placement=corrected))",
+}
+"""Machines that a native optimizer has; every stream is run on each."""
+
+REFERENCE: dict[str, str] = {
+    "momentum-lr_inside": "momentum(form=lr_inside)",
+    "momentum-lr_inside-nesterov": "momentum(form=lr_inside, nesterov=on)",
+    "momentum-ema": "momentum(form=ema)",
+    "adagrad-raw_gradient": "adagrad(momentum_on=raw_gradient)",
+    "adagrad-preconditioned": "adagrad(momentum_on=preconditioned)",
+    "rmsprop-clamp": "rmsprop(eps_placement=clamp)",
+    "adam-hat": "adam(eps_placement=hat)",
+    "adam-clamp": "adam(eps_placement=clamp)",
+    "graft-adam-sgd": "adam#sgd",
+    "graft-sgd-adam": "sgd#adam",
+    "graft-global-adagrad-momentum": "graft(adagrad, momentum, partition=global)",
+}
+"""Machines that are recorded for readers of the trajectories, and that no native optimizer here claims."""

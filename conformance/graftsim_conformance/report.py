@@ -1,0 +1,125 @@
+"""What a check found, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from graftsim_conformance.hexfloat import to_hex
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The first place at which a candidate is outside the budget. ``step`` 0 is the initial state."""
+
+    case: str
+    step: int
+    place: str
+    where: str
+    got: float
+    want: float
+    ulps: int | None
+    bound: float
+    units: float
+    equation: str
+    through: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        when = "before the first step" if self.step == 0 else f"at step {self.step}"
+        away = "NaN on one side" if self.ulps is None else f"{_count(self.ulps)} ulps, {self.units:.3g} error bounds"
+        rows = [
+            f"first difference: case {self.case}, {when}, {self.place} of {self.where}",
+            f"  candidate {self.got!r}  {to_hex(self.got)}",
+            f"  reference {self.want!r}  {to_hex(self.want)}",
+            f"  apart by {away} (bound {self.bound:.3g})",
+            f"  the spec says: {self.equation}",
+        ]
+        return rows + [f"         through: {text}" for text in self.through]
+
+
+@dataclass(frozen=True)
+class RowReport:
+    """One row of a dialect: a machine against all its cases."""
+
+    variant: str
+    machine: str
+    cases: int
+    comparisons: int
+    undecided: int
+    largest: float
+    largest_at: str
+    unread: tuple[str, ...]
+    failure: Failure | None = None
+    hint: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return self.failure is None and self.comparisons > 0
+
+    def lines(self) -> list[str]:
+        verdict = "equivalent" if self.passed else "NOT equivalent"
+        rows = [f"{self.variant}: {verdict} to {self.machine}"]
+        rows.append(
+            f"  {self.comparisons} values in {self.cases} cases; largest error {self.largest:.3g} bounds"
+            + (f" ({self.largest_at})" if self.largest_at else "")
+        )
+        if self.undecided:
+            rows.append(f"  {self.undecided} values lie where rounding decides a branch, and are not compared")
+        if self.unread:
+            rows.append(f"  not read from the candidate, carried by the reference: {', '.join(self.unread)}")
+        if self.failure:
+            rows += [f"  {line}" for line in self.failure.lines()]
+        if self.hint:
+            rows.append(f"  hint: {self.hint}")
+        return rows
+
+
+@dataclass(frozen=True)
+class Report:
+    """The verdict on a target."""
+
+    target: str
+    machine: str | None
+    budget: float
+    versions: Mapping[str, str]
+    rows: tuple[RowReport, ...] = field(default=())
+
+    @property
+    def passed(self) -> bool:
+        """Whether every row is within the budget, and there is one."""
+        return bool(self.rows) and all(row.passed for row in self.rows)
+
+    @property
+    def largest(self) -> float:
+        """The largest error of all rows, in error bounds."""
+        return max((row.largest for row in self.rows), default=0.0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for ``json.dumps``: floats of the failure in hexadecimal, an infinite largest error as text."""
+        document = asdict(self)
+        for row, found in zip(document["rows"], self.rows, strict=True):
+            row |= {"passed": found.passed, "largest": _number(found.largest), "unread": list(found.unread)}
+            if found.failure:
+                failure = found.failure
+                row["failure"] |= {"got": to_hex(failure.got), "want": to_hex(failure.want)}
+                row["failure"] |= {"units": _number(failure.units), "bound": _number(failure.bound)}
+                row["failure"] |= {"through": list(failure.through)}
+        document["rows"] = list(document["rows"])
+        return {**document, "versions": dict(self.versions), "passed": self.passed}
+
+    def lines(self) -> list[str]:
+        versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        verdict = "equivalent" if self.passed else "NOT equivalent"
+        rows = [f"{self.target} ({versions})"]
+        rows += [line for row in self.rows for line in row.lines()]
+        allowed = f"largest error {self.largest:.3g} of {self.budget:g} allowed error bounds"
+        return [*rows, f"{verdict}: {allowed}, float64, one step at a time (GS-budget-comparison)"]
+
+
+def _count(value: int) -> str:
+    return str(value) if value < 10**6 else f"{value:.2e}"
+
+
+def _number(value: float) -> float | str:
+    return value if abs(value) < float("inf") else str(value)

@@ -1,0 +1,5 @@
+"""``python -m graftsim``."""
+
+from graftsim.cli import main
+
+main()

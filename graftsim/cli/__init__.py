@@ -1,0 +1,133 @@
+"""The command line: ``graftsim list``, ``show``, ``run`` and ``check``.
+
+Each command is a module of its own and imports what it needs when it runs, so that ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+
+from graftsim.errors import GraftsimError
+
+app = App(
+    name="graftsim",
+    help="""The reference for learning-rate grafting: optimizers as data, and a simulator whose every bit is defined.
+
+Machines are written as expressions: adam(lr=1e-3)#sgd is the step length of Adam in the direction of SGD. Quote them.
+""",
+    help_format="plaintext",
+    version_flags=["--version"],
+)
+
+MachineFiles = Annotated[
+    list[Path] | None, Parameter(name="--machine-file", negative="", help="A machine file to add to the library.")
+]
+
+
+@app.command(name="list")
+def list_() -> None:
+    """List machines, partitions, problems, runs and the targets that can be checked.
+
+    Example: graftsim list
+    """
+    from graftsim.cli import catalogue
+
+    catalogue.list_all()
+
+
+@app.command
+def show(machine: str, *, machine_file: MachineFiles = None) -> None:
+    """Show a machine: its state, equations, options, source and dialects; or the program of a composed one.
+
+    Examples: graftsim show adam
+              graftsim show "adam(lr=1e-3)#(sgd#adagrad(eps=0))"
+
+    Parameters
+    ----------
+    machine:
+        The name of a machine, or an expression.
+    """
+    from graftsim.cli import catalogue
+
+    catalogue.show(machine, machine_file or [])
+
+
+@app.command
+def run(
+    source: str,
+    *,
+    problem: str | None = None,
+    steps: int = 100,
+    seed: int = 0,
+    dtype: str = "float64",
+    record_every: int = 1,
+    out: Path | None = None,
+    plot: Path | None = None,
+    machine_file: MachineFiles = None,
+) -> None:
+    """Run machines on problems and print what came of it beside what theory predicts.
+
+    Examples: graftsim run adagrad-vs-sgd
+              graftsim run my-run.yaml --plot curves.png
+              graftsim run "adam#sgd" --problem "quadratic(dimension=10)" --steps 200 --out run.npz
+
+    Parameters
+    ----------
+    source:
+        The name of a run that comes with graftsim, the path of a run file, or (with --problem) a machine.
+    problem:
+        A problem, when SOURCE is a machine.
+    steps, seed, dtype, record_every:
+        Of a run given by --problem; a run file has its own.
+    out:
+        Where to save the trajectory (.npz); with several runs, a folder.
+    plot:
+        Where to draw the losses and ratios (.png, .svg or .pdf).
+    """
+    from graftsim.cli import running
+
+    running.run(source, problem, steps, seed, dtype, record_every, out, plot, machine_file or [])
+
+
+@app.command
+def check(
+    target: str, *, machine: Annotated[str | None, Parameter(name="--as")] = None, json: Path | None = None
+) -> None:
+    """Check a native optimizer against the spec: equivalent, or the first place where it is not.
+
+    Examples: graftsim check torch.optim:Adam
+              graftsim check optax:adam --as "adam(eps_placement=hat)"
+
+    The exit code is 0 if the target is equivalent and 1 if it is not.
+
+    Parameters
+    ----------
+    target:
+        An import path, such as torch.optim:Adam or optax:rmsprop.
+    machine:
+        The machine, with its options, that it is held to; by default the dialect of the spec.
+    json:
+        Where to write the report as JSON.
+    """
+    from graftsim.cli import checking
+
+    sys.exit(checking.check(target, machine, json))
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line and exit code 2."""
+    try:
+        app(exit_on_error=False, print_error=False)
+    except (GraftsimError, CycloptsError) as error:
+        print(f"graftsim: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("graftsim: stopped", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)

@@ -1,0 +1,209 @@
+"""Golden trajectories: the files are the reference's bits, an oracle agrees, and a bad file is refused in one line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graftsim.bounds import Bounds, arbitrary
+from graftsim.errors import GraftsimError
+from graftsim_conformance import cases, golden, probes
+from graftsim_conformance.hexfloat import from_hex, to_hex
+
+NAME = "graft-adam-sgd.mixed"
+NAMES = sorted(file.name.removesuffix(".json") for file in golden.folder().iterdir() if file.name.endswith(".json"))
+
+
+def test_the_files_are_what_the_reference_gives_now():
+    assert golden.differences() == []
+    assert len(NAMES) == len(probes.NATIVE) * 6 + len(probes.REFERENCE) * 2
+
+
+def test_files_are_small():
+    assert all(len((golden.folder() / f"{name}.json").read_bytes()) < 60_000 for name in NAMES)
+
+
+def test_the_check_mode_sees_a_changed_a_missing_and_a_foreign_file(tmp_path, monkeypatch):
+    for name in NAMES:
+        shutil.copy(str(golden.folder() / f"{name}.json"), tmp_path)
+    monkeypatch.setattr(golden, "folder", lambda: tmp_path)
+    assert golden.differences() == []
+    (tmp_path / f"{NAME}.json").write_bytes((tmp_path / f"{NAME}.json").read_bytes() + b"\n")
+    (tmp_path / f"{NAMES[0]}.json").unlink()
+    (tmp_path / "foreign.x.json").write_text("{}")
+    assert [line.split(":")[0] for line in golden.differences()] == [
+        f"{NAMES[0]}.json",
+        "foreign.x.json",
+        f"{NAME}.json",
+    ]
+    golden.write()
+    assert golden.differences() == []
+
+
+def test_what_is_read_is_what_was_written():
+    case = golden.stored(NAME)
+    assert cases.text(case) == (golden.folder() / f"{NAME}.json").read_text("utf-8")
+
+
+def test_every_expected_value_lies_within_the_bound_of_the_oracle():
+    """One step at a time from the golden state, 40 digits against bits: sees a wrong operation in the engine."""
+    numbers = arbitrary(40)
+    for name in NAMES:
+        case = golden.stored(name)
+        oracle = Bounds(case.program, numbers)
+        state = {path: np.asarray(value.value, np.float64) for path, value in oracle.initial_state().items()}
+        weights = case.weights
+        rows = zip(case.gradients, case.hyperparameters, case.after, strict=True)
+        for step, (gradients, settings, after) in enumerate(rows, 1):
+            exact = {path: oracle.exact(value) for path, value in state.items()}
+            parts = case.layout.unflatten(gradients)
+            found, outcome = oracle.step(oracle.exact(weights), parts, exact, step, settings)
+            pairs = [("weights", after.weights, found)]
+            pairs += [(path, after.state[path], outcome.state[path]) for path in after.state]
+            pairs += [(path, after.info[path], outcome.info[path]) for path in after.info]
+            for place, got, want in pairs:
+                distance = np.abs((got - want.value).astype(float))
+                assert (distance <= want.error).all(), (name, step, place)
+            weights, state = after.weights, dict(after.state)
+
+
+def test_probes_do_what_they_are_for():
+    """Gradients below eps, exact zeros, a spike, a changing lr, and zero twins: else cases lose their point unseen."""
+    tiny, mixed = golden.stored("adam-corrected.tiny"), golden.stored("adam-corrected.mixed")
+    assert max(np.abs(g).max() for g in tiny.gradients) < 0.01 * tiny.hyperparameters[0]["eps"]
+    assert any((g == 0).any() for g in mixed.gradients)
+    spike = [np.abs(g).max() for g in golden.stored("adam-corrected.spike").gradients]
+    assert max(spike) > 1000 * spike[0] > 1000 * spike[-1] / 4
+    for name in NAMES:
+        case = golden.stored(name)
+        assert (case.weights == 0).all() == name.endswith("-zero")
+        for path in case.hyperparameters[0]:
+            changing = len({values[path] for values in case.hyperparameters}) > 1
+            assert changing == (path.split(".")[-1] == "lr")
+            if path.split(".")[-1] == "eps" and not case.name.startswith("graft"):
+                assert case.hyperparameters[0][path] >= 0.01
+
+
+def test_the_integers_of_the_streams_are_those_of_the_published_generator():
+    first = [next(iterator) for iterator in [probes.integers(1234567)] for _ in range(3)]
+    assert first == [6457827717110365317, 3203168211198807973, 9817491932198370423]
+
+
+# -- floats ------------------------------------------------------------------------------------------------------------
+
+
+@given(st.floats(width=64, allow_nan=True))
+def test_floats_survive_and_have_one_text(x):
+    text = to_hex(x)
+    assert np.float64(from_hex(text, "float64", "here")).tobytes() == np.float64(x).tobytes() or x != x
+    assert text == "nan" or float.fromhex(text) == x
+    assert len(text) <= len(x.hex())
+
+
+@given(st.floats(width=32, allow_nan=False))
+def test_float32_values_are_read_as_float32(x):
+    assert from_hex(to_hex(x), "float32", "here") == x
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0.1", "0x1.0p+0", "0x2p+0", "0x1p0", "0X1p+0", "0x1p+00", "0x0p-1", "0x1p+1024", "0x1p-1075", "+inf", "NaN", "",
+     "-nan", "0x1.99999999999999p-4", " 0x1p+0", "0x1p+0\n", "infinity", "0x1.8000000000001p-1074"],
+)  # fmt: skip
+def test_any_other_text_is_refused(text):
+    with pytest.raises(GraftsimError):
+        from_hex(text, "float64", "here")
+
+
+def test_a_float64_is_no_float32():
+    with pytest.raises(GraftsimError, match="float32"):
+        from_hex(to_hex(0.1), "float32", "here")
+
+
+# -- bad files ---------------------------------------------------------------------------------------------------------
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(GraftsimError) as found:
+        cases.read(path)
+    assert "\n" not in str(found.value)
+    return str(found.value)
+
+
+@pytest.fixture
+def good(tmp_path):
+    return Path(shutil.copy(str(golden.folder() / f"{NAME}.json"), tmp_path / "case.json"))
+
+
+def resigned(path: Path, edit) -> Path:
+    """The file after an edit of its content, with a digest that fits: what lies behind the digest must hold alone."""
+    content = json.loads(path.read_text())
+    edit(content)
+    text = json.dumps(content | {"sha256": cases.ZEROS}, sort_keys=True)
+    path.write_text(text.replace(cases.ZEROS, hashlib.sha256(text.encode()).hexdigest()))
+    return path
+
+
+def test_a_resigned_file_is_read(good):
+    assert cases.read(resigned(good, lambda content: None)).name == NAME
+
+
+def test_a_truncated_file(good):
+    good.write_bytes(good.read_bytes()[:-100])
+    assert "must be JSON" in refused(good)
+
+
+@pytest.mark.parametrize(("old", "new"), [("p-4", "p-5"), ("  ", " "), ("\n", "\r\n"), ('"0x0p+0"', '"-0x0p+0"')])
+def test_an_altered_file(good, old, new):
+    good.write_bytes(good.read_bytes().replace(old.encode(), new.encode(), 1))
+    assert "digest" in refused(good)
+
+
+def test_a_literal_nan(good):
+    good.write_text(re.sub(r'"0x0p\+0"', "NaN", good.read_text(), count=1))
+    assert "NaN is not JSON" in refused(good)
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda c: c.update(schema="golden/2"), "schema"),
+        (lambda c: c.pop("machine"), "machine"),
+        (lambda c: c.update(more=1), "more"),
+        (lambda c: c.update(dtype="float16"), "dtype"),
+        (lambda c: c.update(machine="adan#sgd"), "did you mean 'adam'"),
+        (lambda c: c.update(machine="__import__('os')"), "unknown machine '__import__'"),
+        (lambda c: c.update(steps=c["steps"][:1] * 17), "at steps"),
+        (lambda c: c.update(tensors=c["tensors"] * 2), "different names"),
+        (lambda c: c["tensors"][0].update(shape=[64] * 8), "at most 64 coordinates"),
+        (lambda c: c["tensors"][0].update(shape=[10**9, 0]), "1000000000"),
+        (lambda c: c["tensors"][0].update(shape=[4, 4]), "weights, w must be a list of 16"),
+        (lambda c: c["weights"].pop("b"), "'b'"),
+        (lambda c: c["weights"]["w"].__setitem__(0, "0.5"), "weights, w: a float must be text"),
+        (lambda c: c["weights"]["w"].__setitem__(0, 0.5), "0.5"),
+        (lambda c: c["weights"].update(w=7), "list of 12"),
+        (lambda c: c["steps"][2]["state"].pop("magnitude.m"), "magnitude.m"),
+        (lambda c: c["steps"][2]["info"]["ratio"].pop("s"), "'s'"),
+        (lambda c: c["steps"][0]["hyperparameters"].pop("magnitude.lr"), "magnitude.lr"),
+        (lambda c: c["steps"][3]["hyperparameters"].update({"lr": "0x1p+0"}), "'lr'"),
+        (lambda c: c["steps"][3]["state"]["magnitude.t"].update(w=-1), "-1"),
+    ],
+)
+def test_content_that_does_not_fit(good, edit, says):
+    assert says in refused(resigned(good, edit))
+
+
+def test_sizes_are_bounded(good):
+    good.write_bytes(good.read_bytes() + b" " * 60_000)
+    assert "at most 60000 bytes" in refused(good)
+    good.write_text("[" * 50_000)
+    assert "must be JSON" in refused(good)
+    assert "cannot read" in refused(good.parent / "absent.json")
