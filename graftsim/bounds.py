@@ -348,10 +348,10 @@ def _times(factor: Array, error: Array) -> Array:
 def _divide(a: Array, b: Array) -> Array:
     """a / b with IEEE's infinities and NaN also for numbers of arbitrary precision."""
     if np.asarray(a).dtype != object and np.asarray(b).dtype != object:
-        return np.asarray(a) / np.asarray(b)
+        return np.asarray(np.asarray(a) / np.asarray(b))
     zero = np.asarray(b == 0, bool)
     limit = _float(a) / np.where(zero, 0.0, 1.0)
-    return np.where(zero, limit, a / np.where(zero, 1, b))
+    return np.asarray(np.where(zero, limit, a / np.where(zero, 1, b)))
 
 
 def _root_of_squares(errors: Array, groups: Array, count: int) -> Array:

@@ -48,17 +48,16 @@ def read_text(path: Path | Traversable, limit: int) -> str:
 class _Loader(yaml.SafeLoader):
     """YAML 1.2's numbers and booleans: ``1e-3`` is a number, ``no`` is a string."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012, an instance variable in the base class
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
+            event = self.peek_event()  # type: ignore[no-untyped-call]
             raise yaml.MarkedYAMLError(None, None, "aliases are not allowed; write the value out", event.start_mark)
         self._depth = getattr(self, "_depth", 0) + 1
         if self._depth > DEPTH:
-            raise yaml.MarkedYAMLError(
-                None, None, f"at most {DEPTH} levels of nesting are allowed", self.peek_event().start_mark
-            )
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(None, None, f"at most {DEPTH} levels of nesting are allowed", mark)
         try:
             node = super().compose_node(parent, index)
         finally:

@@ -96,9 +96,7 @@ class Engine:
             info={path: np.array(value) for path, value in found.info.items()},
         )
 
-    def reduce(
-        self, reduction: Reduction, operands: list[Array], present: NDArray[np.bool_]
-    ) -> NDArray[np.float64]:
+    def reduce(self, reduction: Reduction, operands: list[Array], present: NDArray[np.bool_]) -> NDArray[np.float64]:
         """One sum over the coordinates that take part, by the definition."""
         return self._arithmetic.reduce([(reduction, list(operands))], present)[0]
 

@@ -98,8 +98,8 @@ def from_ast(tree: ast.expr, text: str, where: str, depth: int = 0) -> Expressio
         case ast.UnaryOp(op=ast.UAdd(), operand=operand):
             return inner(operand)
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            value = inner(operand)
-            return Number(-value.value) if isinstance(value, Number) else Apply("neg", (value,))
+            negated = inner(operand)
+            return Number(-negated.value) if isinstance(negated, Number) else Apply("neg", (negated,))
         case ast.BinOp(op=op, left=left, right=right) if type(op) in _BINARY:
             return _binary(_BINARY[type(op)], inner(left), inner(right))
         case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARE:

@@ -120,11 +120,11 @@ class _Parser:
             match keyword:
                 case ast.keyword(arg=None):
                     raise self.refuse("'**' is not allowed")
-                case ast.keyword(arg=key) if key in machine.children:
+                case ast.keyword(arg=str(key)) if key in machine.children:
                     pass
-                case ast.keyword(arg=key, value=value) if key in machine.hyperparameters:
+                case ast.keyword(arg=str(key), value=value) if key in machine.hyperparameters:
                     settings[key] = self.setting(machine, key, value)
-                case ast.keyword(arg=key, value=value) if key in machine.options:
+                case ast.keyword(arg=str(key), value=value) if key in machine.options:
                     options[key] = self.choice(machine, key, value)
                 case ast.keyword(arg="partition", value=value) if machine.partition:
                     partition = ast.unparse(value).replace(_GLOBAL, "global")
@@ -143,7 +143,7 @@ class _Parser:
             raise self.refuse(f"{machine.name} takes {takes} by position, received {len(arguments)} values")
         trees = dict(zip(machine.children, arguments, strict=False))
         for keyword in keywords:
-            if keyword.arg in machine.children:
+            if keyword.arg and keyword.arg in machine.children:
                 if keyword.arg in trees:
                     raise self.refuse(f"{machine.name} was given its {keyword.arg} twice")
                 trees[keyword.arg] = keyword.value

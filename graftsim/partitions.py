@@ -34,7 +34,7 @@ class Partition:
     group_of: Index = field(compare=False, repr=False)
     """The group of each coordinate, shape (size,)."""
     tensor_pairs: Index = field(compare=False, repr=False)
-    """Rows (group, tensor): the tensors that a group touches; a group of an empty tensor has no coordinate but a row."""
+    """Rows (group, tensor): the tensors that a group touches, empty ones too."""
     label: Callable[[int], str] = field(compare=False, repr=False)
     """The name of a group for people."""
 
@@ -153,7 +153,9 @@ def by_coordinate(layout: Layout) -> Partition:
 
 def by_axis(layout: Layout, k: int) -> Partition:
     """One group for each index of axis k of each tensor; a tensor of rank <= 1 is one group (GS-partition-axis)."""
-    parts, labels, pairs = [], [], []
+    parts: list[Any] = []
+    labels: list[str] = []
+    pairs: list[tuple[int, int]] = []
     for tensor, (name, shape) in enumerate(layout.tensors):
         start = len(labels)
         if len(shape) <= 1:
@@ -172,7 +174,9 @@ def by_axis(layout: Layout, k: int) -> Partition:
 
 def by_block(layout: Layout, n: int) -> Partition:
     """Runs of n consecutive coordinates in C order inside one tensor, the last one short (GS-partition-block)."""
-    parts, labels, pairs = [], [], []
+    parts: list[Any] = []
+    labels: list[str] = []
+    pairs: list[tuple[int, int]] = []
     for tensor, (name, size) in enumerate(zip(layout.names, layout.sizes, strict=True)):
         start, blocks = len(labels), -(-size // n)
         parts.append(start + np.arange(size) // n)

@@ -24,7 +24,8 @@ from graftsim.trajectory import Trajectory
 
 @dataclass(frozen=True)
 class Run:
-    """The arguments of one :func:`graftsim.simulate.simulate`, and the name of one of the problem's predictions."""
+    """The arguments of one :func:`graftsim.simulate.simulate`, the name of one of the problem's predictions, and a
+    short name for people."""
 
     problem: str
     machine: str
@@ -33,6 +34,7 @@ class Run:
     dtype: str = "float64"
     record_every: int = 1
     prediction: str | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True)

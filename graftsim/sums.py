@@ -68,16 +68,17 @@ def _add(flat: Rows, x: NDArray[Any], y: NDArray[Any], base: NDArray[np.int64], 
         _add_pieces(flat, mantissa, exponent - register.unit, base)
         return
     (m, e), (n, f) = _integers(x, -1074), _integers(y, -1074)
-    sign, m, n = np.sign(m) * np.sign(n), np.abs(m), np.abs(n)
-    (a, b), (c, d), place = (m >> 27, m & (1 << 27) - 1), (n >> 27, n & (1 << 27) - 1), e + f - register.unit
+    sign, half = np.sign(m) * np.sign(n), (1 << 27) - 1
+    a, b, c, d = np.abs(m) >> 27, np.abs(m) & half, np.abs(n) >> 27, np.abs(n) & half
     for piece, shift in ((b * d, 0), (a * d + b * c, 27), (a * c, 54)):
-        _add_pieces(flat, sign * piece, place + shift, base)
+        _add_pieces(flat, sign * piece, e + f - register.unit + shift, base)
 
 
-def _integers(x: NDArray[np.float64], lowest: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _integers(x: NDArray[Any], lowest: int) -> tuple[Rows, Rows]:
     """x = m 2^e with integers |m| < 2^53 and e >= lowest, exactly; x is a multiple of 2^lowest."""
     fraction, exponent = np.frexp(x)
-    m, e = (fraction * 2.0**53).astype(np.int64), exponent.astype(np.int64) - 53
+    m: Rows = (fraction * 2.0**53).astype(np.int64)
+    e: Rows = exponent.astype(np.int64) - 53
     short = np.maximum(lowest - e, 0)
     return np.sign(m) * (np.abs(m) >> np.minimum(short, 63)), e + short
 

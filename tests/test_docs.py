@@ -41,7 +41,12 @@ def test_command(page: str, command: str, code: int, desk: Path) -> None:
     assert command.startswith("graftsim "), f"{page}: cannot run {command!r}"
     program = Path(sys.executable).parent / "graftsim"
     done = subprocess.run(
-        f"{program}{command.removeprefix('graftsim')}", shell=True, cwd=desk, capture_output=True, text=True, timeout=240
+        f"{program}{command.removeprefix('graftsim')}",
+        shell=True,
+        cwd=desk,
+        capture_output=True,
+        text=True,
+        timeout=240,
     )
     assert done.returncode == code, done.stdout[-2000:] + done.stderr
     assert "Traceback" not in done.stderr

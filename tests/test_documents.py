@@ -66,7 +66,14 @@ def test_too_large_and_missing_and_binary_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "problem"),
-    [('{"a": 1, "a": 2}', "twice"), ('{"a": NaN}', "NaN"), ("[" * 100_000, "JSON"), ('{"a": ', "JSON"), ("", "JSON"), ("9" * 5000, "JSON")],
+    [
+        ('{"a": 1, "a": 2}', "twice"),
+        ('{"a": NaN}', "NaN"),
+        ("[" * 100_000, "JSON"),
+        ('{"a": ', "JSON"),
+        ("", "JSON"),
+        ("9" * 5000, "JSON"),
+    ],
 )
 def test_json_refused_in_one_line(tmp_path: Path, text: str, problem: str) -> None:
     file = tmp_path / "file.json"

@@ -69,7 +69,7 @@ def test_sum_and_dot_are_the_nearest_float64(dtype, data) -> None:
     )
     assert value("sum", x) == nearest(sum((Fraction(float(v)) for v in x), Fraction(0)))
     assert value("dot", x, y) == nearest(
-        sum((Fraction(float(a)) * Fraction(float(b)) for a, b in zip(x, y)), Fraction(0))
+        sum((Fraction(float(a)) * Fraction(float(b)) for a, b in zip(x, y, strict=True)), Fraction(0))
     )
 
 

@@ -90,7 +90,7 @@ def run(
     """
     from graftsim.cli import running
 
-    running.run(source, problem, steps, seed, dtype, record_every, out, plot, machine_file or [])
+    running.run_all(source, problem, steps, seed, dtype, record_every, out, plot, machine_file or [])
 
 
 @app.command

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from graftsim import compiler, documents, notation, partitions
+from graftsim import compiler, expressions, notation, partitions
 from graftsim.machines import Choice, Equation, Library, Machine, library
 from graftsim.program import Program
 
@@ -66,7 +66,7 @@ def definition(machine: Machine, console: Console) -> None:
         console.print(f"\nchildren: {', '.join(machine.children)}", highlight=False)
         for child, inputs in machine.inputs.items():
             for name, expression in inputs.items():
-                console.print(f"  {child} sees {name} = {notation.expressions.unparse(expression)}", highlight=False)
+                console.print(f"  {child} sees {name} = {expressions.unparse(expression)}", highlight=False)
     if machine.partition:
         console.print(f"\npartition: {machine.partition} unless another is given", highlight=False)
     if machine.hyperparameters:
@@ -84,7 +84,7 @@ def definition(machine: Machine, console: Console) -> None:
     if machine.state:
         table = Table("state", "kind", "initially", "", box=None)
         for slot in machine.state.values():
-            table.add_row(slot.name, slot.kind, notation.expressions.unparse(slot.initial), escape(slot.about))
+            table.add_row(slot.name, slot.kind, expressions.unparse(slot.initial), escape(slot.about))
         console.print("", table)
     console.print("\nstep")
     for line in equations(machine.step, "  "):
@@ -130,8 +130,3 @@ def program(found: Program, console: Console) -> None:
     if found.slots:
         state = ", ".join(f"{path} ({slot.kind.rank.name.lower()})" for path, slot in found.slots.items())
         console.print(f"state: {state}", highlight=False)
-
-
-def spec_path(name: str) -> str:
-    """Where the spec's file of a machine lies."""
-    return str(documents.spec() / "machines" / f"{name}.yaml")

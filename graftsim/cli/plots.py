@@ -1,4 +1,4 @@
-"""Pictures of runs: losses, and the ratio of each group where there is a graft. The only module that needs matplotlib."""
+"""Pictures of runs: losses, and the ratio of each group of a graft. The only module that needs matplotlib."""
 
 from __future__ import annotations
 

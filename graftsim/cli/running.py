@@ -17,7 +17,7 @@ from graftsim.machines import Library
 from graftsim.runs import Result, Run, RunFile
 
 
-def run(
+def run_all(
     source: str,
     problem: str | None,
     steps: int,
@@ -29,10 +29,8 @@ def run(
     machine_files: Sequence[Path],
 ) -> None:
     """Do the runs, print them, and write what was asked for."""
-    if problem:
-        chosen = RunFile("", "", (Run(problem, source, steps, seed, dtype, record_every),))
-    else:
-        chosen = _load(source)
+    single = Run(problem, source, steps, seed, dtype, record_every) if problem else None
+    chosen = RunFile("", "", (single,)) if single else _load(source)
     machines = Library(machine_files) if machine_files else None
     if plot:
         from graftsim.cli import plots
@@ -79,41 +77,38 @@ def _bar(total: int) -> Iterator[Callable[[int], object]]:
 
 
 def report(chosen: RunFile, results: Sequence[Result], console: Console) -> None:
-    """A table for each problem: the measures of the last weights beside their predictions."""
+    """For each problem its runs, and a table of what was measured at the end beside what was predicted."""
     if chosen.title:
         console.print(f"[bold]{escape(chosen.title)}[/]", highlight=False)
     if chosen.about:
         console.print(escape(chosen.about), highlight=False)
     for problem in dict.fromkeys(result.trajectory.meta.problem for result in results):
-        console.print()
-        console.print(table(problem, [result for result in results if result.trajectory.meta.problem == problem]))
+        of_it = [result for result in results if result.trajectory.meta.problem == problem]
+        console.print(f"\n[bold]{escape(problem)}[/]", highlight=False)
+        for result in of_it:
+            name = f"{result.run.name}: " if result.run.name else ""
+            console.print(f"  {escape(name + result.run.machine)}", highlight=False)
+        console.print(table(of_it))
 
 
-def table(problem: str, results: Sequence[Result]) -> Table:
-    """One problem's runs."""
-    found = Table(title=escape(problem), title_justify="left", box=None, pad_edge=False)
-    found.add_column("machine", overflow="fold")
-    found.add_column("steps", justify="right")
-    found.add_column("loss", justify="right")
-    names = list(dict.fromkeys(name for result in results for name in result.measures))
-    predicted = any(result.prediction for result in results)
-    for name in names:
-        found.add_column(escape(name), justify="right")
-        if predicted:
-            found.add_column("predicted", justify="right", style="dim")
-    if predicted:
-        found.add_column("closed form", style="dim")
-        found.add_column("largest difference", justify="right")
-    for result in results:
-        trajectory = result.trajectory
-        row = [escape(result.run.machine), str(trajectory.steps[-1]), f"{trajectory.loss[-1]:.4g}"]
-        for name in names:
-            row.append(_number(result.measures.get(name)))
-            if predicted:
-                row.append(_number((result.prediction or {}).get(name)))
-        if predicted:
-            row += [result.run.prediction or "", "" if result.error is None else f"{result.error:.1e}"]
-        found.add_row(*row)
+def table(results: Sequence[Result]) -> Table:
+    """One column a run; one row for each measure, and under it what was predicted."""
+    found = Table(box=None, pad_edge=False, padding=(0, 2))
+    found.add_column("")
+    for number, result in enumerate(results, 1):
+        found.add_column(escape(result.run.name or (f"run {number}" if len(results) > 1 else "")), justify="right")
+
+    def add(name: str, values: Sequence[str], style: str = "") -> None:
+        if any(values):
+            found.add_row(escape(name), *values, style=style)
+
+    add("steps", [str(result.trajectory.steps[-1]) for result in results])
+    add("loss", [f"{result.trajectory.loss[-1]:.4g}" for result in results])
+    for name in dict.fromkeys(name for result in results for name in result.measures):
+        add(name, [_number(result.measures.get(name)) for result in results])
+        add("  predicted", [_number((result.prediction or {}).get(name)) for result in results], "dim")
+    add("closed form", [result.run.prediction or "" for result in results], "dim")
+    add("largest difference", ["" if result.error is None else f"{result.error:.1e}" for result in results])
     return found
 
 

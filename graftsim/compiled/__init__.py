@@ -1,0 +1,1 @@
+"""The compiled engine: generated loops, exact sums on the way, the bits of the reference."""

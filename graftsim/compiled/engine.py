@@ -1,0 +1,217 @@
+"""The compiled engine: the bits of :class:`graftsim.engine.Engine`, in place, at the speed of memory.
+
+The source of a program's loops is generated (:mod:`graftsim.compiled.source`), written to a cache folder under a digest of
+its text and of all that it depends on, and imported from there, so that Numba keeps what it compiled: the second
+start of a program compiles nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graftsim import documents, engine
+from graftsim.compiled import plan, support, tables
+from graftsim.compiled.lowering import lower
+from graftsim.compiled.source import Signature, Source
+from graftsim.interpreter import check_settings
+from graftsim.layouts import Array
+from graftsim.partitions import Partition
+from graftsim.program import Program, Rank, Reduction
+from graftsim.sums import REGISTERS
+
+Values = dict[str, NDArray[Any]]
+
+
+def cache_folder() -> Path:
+    """Where generated modules are kept: ``GRAFTSIM_CACHE``, else the user's cache folder."""
+    base = os.environ.get("GRAFTSIM_CACHE") or os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "graftsim"
+
+
+def load(text: str) -> ModuleType:
+    """The module of a generated source, from the cache folder; a digest names it."""
+    here = Path(__file__).parent
+    depends = [here / "support.py", here.parent / "fast_sums.py"]
+    parts = [text, importlib.metadata.version("numba"), np.__version__, sys.version]
+    digest = hashlib.sha256("\0".join([*parts, *(path.read_text() for path in depends)]).encode()).hexdigest()[:24]
+    name = f"graftsim_generated_{digest}"
+    if name in sys.modules:
+        return sys.modules[name]
+    path = cache_folder() / f"{name}.py"
+    if not path.exists() or path.read_text("utf-8") != text:
+        documents.write_atomically(path, lambda file: file.write(text.encode()))
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sys.modules[name] = module
+    return module
+
+
+class CompiledEngine:
+    """Runs a program in place on flat arrays.
+
+    Args:
+        program: what :func:`graftsim.build` returned.
+        threads: over how many threads the coordinates are spread; no bit depends on it.
+    """
+
+    def __init__(self, program: Program, threads: int = 1) -> None:
+        self.program, self.threads = program, threads
+        self.lowered = lower(program)
+        self.source = Source(self.lowered)
+        self.module = load(self.source.text)
+        self._reference = engine.Engine(program)
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._kept = {
+            name: np.empty(program.layout.size, program.dtype) for each in self.lowered.passes for name in each.stores
+        }
+        self._cuts: dict[bytes, _Cut] = {}
+
+    def initial_state(self) -> dict[str, Array]:
+        """The state before the first step."""
+        return self._reference.initial_state()
+
+    def step(
+        self,
+        weights: Array,
+        gradients: Array | Sequence[Any],
+        state: dict[str, Array],
+        step: int,
+        settings: Mapping[str, float] | None = None,
+    ) -> dict[str, NDArray[np.float64]]:
+        """One step: ``weights`` and the arrays of ``state`` are overwritten; the info is returned.
+
+        Arguments and errors are those of :meth:`graftsim.engine.Engine.step`.
+        """
+        gradient, present = self._reference.gradient(gradients)
+        self._reference.check(weights, state, step)
+        settings = dict(settings or {})
+        check_settings(self.program, lambda node: self._reference.scalar(node, step), settings, step)
+        known = tables.make(self.lowered, state, step, 1, settings)
+        values = self.run_row(0, known, weights, gradient, state, self.cut(present))
+        self.keep_scalars(state, known, 0, present)
+        return {path: np.array(values[name]) for path, name in self.program.info.items()}
+
+    def cut(self, present: NDArray[np.bool_]) -> _Cut:
+        """The plan of the tensors that are present, with its buffers."""
+        key = present.tobytes()
+        if key not in self._cuts:
+            self._cuts[key] = _Cut(self, present)
+        return self._cuts[key]
+
+    def run_row(
+        self, k: int, known: Values, weights: Array, gradient: Array, state: Mapping[str, Array], cut: _Cut
+    ) -> Values:
+        """All levels of one step, with the scalars of row k; returns the group values."""
+        program, names = self.program, self.source.names
+        arrays: Values = {"w": weights, "g": gradient, **self.lowered.constants, **self._kept}
+        arrays |= {path: state[path] for path in program.slots}
+        arrays |= {slot.new: state[path] for path, slot in program.slots.items()}
+        values: Values = {**self.lowered.constants, **known, **cut.fresh()}
+        values |= {path: state[path] for path, slot in program.slots.items() if slot.kind.rank is Rank.GROUP}
+        for each, signature, groups in zip(self.lowered.passes, self.source.passes, self.source.groups, strict=True):
+            if groups.targets:
+                self._groups(k, each.level, groups, values)
+            self._sweep(k, each.level, signature, arrays, values, cut)
+        for path, slot in program.slots.items():
+            if slot.kind.rank is Rank.GROUP and slot.new != slot.old:
+                state[path][cut.touched(slot.kind.partition)] = values[slot.new][cut.touched(slot.kind.partition)]
+        assert names
+        return values
+
+    def _groups(self, k: int, level: int, signature: Signature, values: Values) -> None:
+        kinds = self.lowered.kinds
+        for name in signature.targets:
+            values[name] = np.zeros(kinds[name].partition.count)
+        reads = [values[name] for name, _, _ in signature.values if name not in signature.targets]
+        lifts = [self._lift(fine, coarse) for fine, coarse in signature.lifts]
+        function = getattr(self.module, f"groups_{level}")
+        function(k, *reads, *(values[name] for name in signature.targets), *lifts)
+
+    @staticmethod
+    def _lift(fine: Partition, coarse: Partition) -> NDArray[np.int64]:
+        from graftsim import partitions
+
+        return partitions.coarsening(fine, coarse)
+
+    def _sweep(self, k: int, level: int, signature: Signature, arrays: Values, values: Values, cut: _Cut) -> None:
+        """One pass over memory, on all threads, and the sums that it leaves."""
+        made = cut.plan
+        inside = [row for row in signature.sums if plan.segmented(row.partition)]
+        outside = {
+            row: [np.zeros_like(arrays["w"]) for _ in row.operands] for row in signature.sums if row not in inside
+        }
+        arguments: list[Any] = [k, made.start, made.stop]
+        arguments += [made.group[partition.key] for partition in signature.partitions]
+        arguments += [arrays[name] for name in signature.arrays]
+        arguments += [
+            values[name] if plan.segmented(partition) else np.atleast_2d(values[name])[-1][partition.group_of]
+            for name, _, partition in signature.values
+        ]
+        for row in signature.sums:
+            if row in inside:
+                rows = cut.rows(row)
+                rows[:] = 0
+                arguments += [values[row.target], rows, made.slots[row.partition.key].of_item]
+            else:
+                arguments += outside[row]
+        function = getattr(self.module, f"pass_{level}")
+        if self._pool is None:
+            function(0, len(made.start), *arguments)
+        else:
+            list(self._pool.map(lambda ends: function(*ends, *arguments), made.ranges))
+        for row in inside:
+            finish = support.finish_roots if row.operator == "norm" else support.finish_totals
+            finish(cut.rows(row), made.slots[row.partition.key].group, values[row.target])
+        for row, operands in outside.items():
+            values[row.target][:] = self._reference.reduce(row, operands, cut.coordinates)
+
+    def keep_scalars(self, state: dict[str, Array], known: Values, row: int, present: NDArray[np.bool_]) -> None:
+        """Write the scalar state after the step of a table's row."""
+        for path, slot in self.program.slots.items():
+            if slot.kind.rank is not Rank.SCALAR:
+                continue
+            new = np.broadcast_to(known[slot.new][row if len(known[slot.new]) > 1 else 0], state[path].shape)
+            mask = np.ones(len(present), bool) if slot.advance_missing else present
+            state[path][mask] = new[mask]
+
+
+class _Cut:
+    """A plan and the buffers that go with it."""
+
+    def __init__(self, owner: CompiledEngine, present: NDArray[np.bool_]) -> None:
+        source, layout = owner.source, owner.program.layout
+        used = [p for s in source.passes for p in (*(v[2] for v in s.values), *(r.partition for r in s.sums))]
+        self.plan = plan.make(layout, used, present, owner.threads)
+        self.present = present
+        self.coordinates = np.repeat(present, layout.sizes)
+        self.width = REGISTERS[owner.program.dtype.name].width
+        self.sums = [row for signature in source.passes for row in signature.sums]
+        self._rows: dict[str, NDArray[np.int64]] = {}
+
+    def rows(self, row: Reduction) -> NDArray[np.int64]:
+        if row.target not in self._rows:
+            slots = self.plan.slots[row.partition.key].group.size
+            self._rows[row.target] = np.zeros((slots, self.width), np.int64)
+        return self._rows[row.target]
+
+    def fresh(self) -> Values:
+        """New arrays for the sums of a step; a group that nothing contributes to has the sum of nothing, 0."""
+        return {row.target: np.zeros(row.partition.count) for row in self.sums}
+
+    def touched(self, partition: Partition) -> NDArray[np.bool_]:
+        return partition.touched(self.present)

@@ -1,0 +1,68 @@
+"""What generated modules import: compiled helpers whose bits are those of :data:`graftsim.engine.OPERATIONS`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from graftsim.fast_sums import add_row, root, total
+
+OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "cache": True}
+"""No fast-math: nothing is contracted or reassociated. With the NumPy error model x / 0 is IEEE's, and loops vectorise."""
+
+
+@njit(**OPTIONS)
+def quotient(a, b):
+    """a / b; where b is zero, 0 for finite a and NaN otherwise, both of which a - a is."""
+    return a / b if b != 0 else a - a
+
+
+@njit(**OPTIONS)
+def larger(a, b):
+    """The larger one, a on a tie; NaN if either is."""
+    return b if a < b or b != b else a
+
+
+@njit(**OPTIONS)
+def smaller(a, b):
+    """The smaller one, a on a tie; NaN if either is."""
+    return b if b < a or b != b else a
+
+
+@njit(**OPTIONS)
+def sign(x, one):
+    """1, -1, or x itself where it is a zero or NaN; ``one`` is 1 in x's type."""
+    return one if x > 0 else (-one if x < 0 else x)
+
+
+@njit(**OPTIONS)
+def finish_roots(rows, group_of_slot, out):
+    """out[group] = the rounded root of the sum of its slots' rows; slots of one group are neighbours."""
+    slot = 0
+    while slot < group_of_slot.size:
+        group, first = group_of_slot[slot], slot
+        slot += 1
+        while slot < group_of_slot.size and group_of_slot[slot] == group:
+            add_row(rows[first], rows[slot])
+            slot += 1
+        out[group] = root(rows[first])
+
+
+@njit(**OPTIONS)
+def finish_totals(rows, group_of_slot, out):
+    """As :func:`finish_roots`, for sums and dot products."""
+    slot = 0
+    while slot < group_of_slot.size:
+        group, first = group_of_slot[slot], slot
+        slot += 1
+        while slot < group_of_slot.size and group_of_slot[slot] == group:
+            add_row(rows[first], rows[slot])
+            slot += 1
+        out[group] = total(rows[first])
+
+
+def empty_groups(count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Room for a group value; what no coordinate contributes to is the sum of nothing, +0."""
+    return np.zeros(count)
