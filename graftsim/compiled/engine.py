@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from graftsim import documents, engine
 from graftsim.compiled import plan, support, tables
 from graftsim.compiled.lowering import lower
-from graftsim.compiled.source import Signature, Source
+from graftsim.compiled.source import BLOCK, Signature, Source
 from graftsim.interpreter import check_settings
 from graftsim.layouts import Array
 from graftsim.partitions import Partition
@@ -43,7 +43,7 @@ def cache_folder() -> Path:
 def load(text: str) -> ModuleType:
     """The module of a generated source, from the cache folder; a digest names it."""
     here = Path(__file__).parent
-    depends = [here / "support.py", here.parent / "fast_sums.py"]
+    depends = [here / "support.py", here.parent / "fast_sums.py", here.parent / "fast_rounding.py"]
     parts = [text, importlib.metadata.version("numba"), np.__version__, sys.version]
     digest = hashlib.sha256("\0".join([*parts, *(path.read_text() for path in depends)]).encode()).hexdigest()[:24]
     name = f"graftsim_generated_{digest}"
@@ -151,10 +151,8 @@ class CompiledEngine:
     def _sweep(self, k: int, level: int, signature: Signature, arrays: Values, values: Values, cut: _Cut) -> None:
         """One pass over memory, on all threads, and the sums that it leaves."""
         made = cut.plan
-        inside = [row for row in signature.sums if plan.segmented(row.partition)]
-        outside = {
-            row: [np.zeros_like(arrays["w"]) for _ in row.operands] for row in signature.sums if row not in inside
-        }
+        inside = signature.inside
+        outside = {r: [np.zeros_like(arrays["w"]) for _ in r.operands] for r in signature.sums if r not in inside}
         arguments: list[Any] = [k, made.start, made.stop]
         arguments += [made.group[partition.key] for partition in signature.partitions]
         arguments += [arrays[name] for name in signature.arrays]
@@ -162,18 +160,23 @@ class CompiledEngine:
             values[name] if plan.segmented(partition) else np.atleast_2d(values[name])[-1][partition.group_of]
             for name, _, partition in signature.values
         ]
-        for row in signature.sums:
-            if row in inside:
-                rows = cut.rows(row)
-                rows[:] = 0
-                arguments += [values[row.target], rows, made.slots[row.partition.key].of_item]
-            else:
-                arguments += outside[row]
+        for row in inside:
+            cut.rows(row)[:] = 0
         function = getattr(self.module, f"pass_{level}")
+
+        def part(first: int, last: int) -> None:
+            own: list[Any] = []  # what each thread needs for itself: the values of a block, and their sum
+            for row in signature.sums:
+                if row in inside:
+                    of_item = made.slots[row.partition.key].of_item
+                    own += [values[row.target], np.zeros(cut.width, np.int64), cut.rows(row), of_item]
+                own += outside.get(row) or [np.empty(BLOCK, self.program.dtype) for _ in row.operands]
+            function(first, last, *arguments, *own)
+
         if self._pool is None:
-            function(0, len(made.start), *arguments)
+            part(0, len(made.start))
         else:
-            list(self._pool.map(lambda ends: function(*ends, *arguments), made.ranges))
+            list(self._pool.map(part, *zip(*made.ranges, strict=True)))
         for row in inside:
             finish = support.finish_roots if row.operator == "norm" else support.finish_totals
             finish(cut.rows(row), made.slots[row.partition.key].group, values[row.target])

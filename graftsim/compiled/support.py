@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numba import njit
 
-from graftsim.fast_sums import add_row, root, total
+from graftsim.fast_rounding import add_row, root, total
 
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "cache": True}
 """No fast-math: nothing is contracted or reassociated. With the NumPy error model x / 0 is IEEE's, and loops vectorise."""
@@ -62,7 +61,3 @@ def finish_totals(rows, group_of_slot, out):
             slot += 1
         out[group] = total(rows[first])
 
-
-def empty_groups(count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Room for a group value; what no coordinate contributes to is the sum of nothing, +0."""
-    return np.zeros(count)
