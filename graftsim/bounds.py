@@ -1,9 +1,9 @@
 """Values with error bounds: the same program, each value beside a bound on how far rounding may move it.
 
 The bound is first order and follows the program's own operations: one unit u of rounding for each of them, carried
-through the later ones, ``1 + log2 n`` for a reduction of n terms (``spec/arithmetic.md``, Budgets). Where a condition or the
-argument of a root lies within its bound, the bound covers both branches. Over float64 numbers this is what
-conformance compares with; over mpmath numbers it is the *oracle*, whose values are exact to hundreds of digits.
+through the later ones, ``1 + log2 n`` for a reduction of n terms (GS-budget-first-order and its neighbours). Where a
+condition or the argument of a root lies within its bound, the bound covers both branches. Over float64 numbers this is
+what conformance compares with; over mpmath numbers it is the *oracle*, whose values are exact to hundreds of digits.
 """
 
 from __future__ import annotations

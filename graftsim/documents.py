@@ -187,6 +187,12 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         raise
 
 
+def check_writable(path: Path) -> None:
+    """Refuse a place that cannot be written before work is done whose result would go there."""
+    write_atomically(path.with_name(f".{path.name}.try"), lambda file: None)
+    path.with_name(f".{path.name}.try").unlink()
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -50,10 +50,13 @@ class Engine:
         self.program = program
         self._arithmetic = _Bits(program, exchange)
 
-    def initial_state(self) -> dict[str, Array]:
-        """The state before the first step: path to array, shape (coordinates,) or (groups,)."""
+    def initial_state(self, settings: Mapping[str, float] | None = None) -> dict[str, Array]:
+        """The state before the first step: path to array, shape (coordinates,) or (groups,).
+
+        ``settings`` overrule hyperparameters by path, as in :meth:`step`; an accumulator may start at one.
+        """
         with np.errstate(all="ignore"):
-            found = initial_state(self.program, self._arithmetic)
+            found = initial_state(self.program, self._arithmetic, settings or {})
         return {
             path: np.array(np.broadcast_to(value, self.program.slots[path].shape(self.program.layout)))
             for path, value in found.items()

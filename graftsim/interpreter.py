@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -97,11 +98,15 @@ def evaluate(node: Node, environment: Mapping[str, Value], arithmetic: Arithmeti
     return arithmetic.apply(node.operator, arguments, node.kind)
 
 
-def initial_state(program: Program, arithmetic: Arithmetic) -> dict[str, Value]:
-    """The state before the first step, from the hyperparameters."""
-    environment: dict[str, Value] = {"step": arithmetic.constant(np.array([1.0]), program.kinds["step"])}
+def initial_state(
+    program: Program, arithmetic: Arithmetic, settings: Mapping[str, float] = MappingProxyType({})
+) -> dict[str, Value]:
+    """The state before the first step, from the hyperparameters, which ``settings`` overrule."""
+    whole = program.kinds["step"]
+    environment: dict[str, Value] = {"step": arithmetic.constant(np.array([1.0]), whole)}
     for path, parameter in program.parameters.items():
-        environment[path] = evaluate(parameter.node, environment, arithmetic)
+        node = Node("number", (), whole, settings[path]) if path in settings else parameter.node
+        environment[path] = evaluate(node, environment, arithmetic)
     return {path: evaluate(slot.initial, environment, arithmetic) for path, slot in program.slots.items()}
 
 

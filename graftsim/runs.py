@@ -101,7 +101,9 @@ def _run(row: Mapping[str, Any]) -> Run:
     return Run(**{key: value for key, value in row.items() if key not in ("title", "about")})
 
 
-def execute(run: Run, progress: Progress | None = None, machines: Library | None = None) -> Result:
+def execute(
+    run: Run, progress: Progress | None = None, machines: Library | None = None, engine: str = "numpy"
+) -> Result:
     """Do a run, with the machines of the spec or of another library.
 
     Raises:
@@ -110,7 +112,7 @@ def execute(run: Run, progress: Progress | None = None, machines: Library | None
     problem = problems.parse(run.problem)
     prediction = None if run.prediction is None else _prediction(problem, run.prediction)
     machine = notation.parse(run.machine, machines)
-    found = simulate(problem, machine, run.steps, run.seed, run.dtype, run.record_every, progress)
+    found = simulate(problem, machine, run.steps, run.seed, run.dtype, run.record_every, progress, engine=engine)
     return Result(run, found, problem.measures(found.last), prediction)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,11 +17,15 @@ from graftsim.errors import GraftsimError
 from graftsim.layouts import Array
 from graftsim.notation import Instance
 from graftsim.problems.arguments import SEEDS, integer
-from graftsim.problems.problem import Problem
+from graftsim.problems.problem import Kernel, Problem
 from graftsim.program import Program, Rank
 from graftsim.trajectory import Meta, Trajectory
 
+if TYPE_CHECKING:
+    from graftsim.compiled.whole import Rows, WholeRun
+
 Progress = Callable[[int], object]
+ENGINES = ("numpy", "compiled")
 STEPS = 10**9
 
 
@@ -31,6 +38,7 @@ def simulate(
     record_every: int = 1,
     progress: Progress | None = None,
     start: Array | None = None,
+    engine: str = "numpy",
 ) -> Trajectory:
     """Run ``steps`` steps of a machine on a problem.
 
@@ -44,6 +52,8 @@ def simulate(
         record_every: one row of the trajectory for so many steps; the start and the last step always have one.
         progress: called with the number of each step that is done.
         start: weights to start from, flat, in place of the problem's.
+        engine: ``numpy``, the reference; or ``compiled``, the same bits in one compiled loop, which pays for many
+            steps. What cannot be compiled is run by the reference, with one warning that says why.
 
     Returns:
         The trajectory. After a KeyboardInterrupt it is what had been done, with ``meta.complete`` False.
@@ -56,12 +66,11 @@ def simulate(
     integer("seed", seed, 0, SEEDS)
     integer("record_every", record_every, 1, STEPS)
     program = _program(machine, found, dtype)
-    engine = Engine(program)
     weights = found.start(seed, program.dtype) if start is None else np.array(start)
     _check_start(weights, program)
-    first = _Moment(0, weights, engine.initial_state(), {})
-    meta = _meta(program, found, seed, record_every)
-    return _run(found, engine, _Record(meta, program, steps), first, steps, progress)
+    first = Moment(0, weights, Engine(program).initial_state(), {})
+    record = Record(meta_of(program, found, seed, record_every), program, steps)
+    return _chosen(engine, found, program)(record, first, steps, progress)
 
 
 def resume(
@@ -71,6 +80,7 @@ def resume(
     at: int | None = None,
     machine: Program | Instance | None = None,
     progress: Progress | None = None,
+    engine: str = "numpy",
 ) -> Trajectory:
     """Go on with a run from a recorded step: the result is, bit for bit, that of one unbroken run.
 
@@ -80,7 +90,7 @@ def resume(
         steps: the step to end at, counted from the start of the whole run.
         at: the recorded step to go on from; the last by default. Later rows are computed again.
         machine: needed only where the machine is not in the spec's library.
-        progress: as of :func:`simulate`.
+        progress, engine: as of :func:`simulate`.
 
     Raises:
         GraftsimError: another problem or machine than was run, or a step that was not recorded.
@@ -94,15 +104,15 @@ def resume(
     row = done.row(int(done.steps[-1]) if at is None else at)
     begin = int(done.steps[row])
     integer("steps", steps, begin, STEPS)
-    record = _Record(_meta(program, found, meta.seed, meta.record_every), program, steps)
+    record = Record(meta_of(program, found, meta.seed, meta.record_every), program, steps)
     for earlier in range(row):
         if done.steps[earlier] % meta.record_every == 0:  # an earlier end between two recorded steps goes
             record.add(_moment(done, earlier), float(done.loss[earlier]))
-    return _run(found, Engine(program), record, _moment(done, row), steps, progress)
+    return _chosen(engine, found, program)(record, _moment(done, row), steps, progress)
 
 
 @dataclass(frozen=True)
-class _Moment:
+class Moment:
     """A run after ``step`` steps; ``info`` is that step's, empty at the start."""
 
     step: int
@@ -110,18 +120,69 @@ class _Moment:
     state: dict[str, Array]
     info: dict[str, Array]
 
-    def after(self, step: Step) -> _Moment:
-        return _Moment(self.step + 1, step.weights, step.state, step.info)
+    def after(self, step: Step) -> Moment:
+        return Moment(self.step + 1, step.weights, step.state, step.info)
 
 
-def _moment(done: Trajectory, row: int) -> _Moment:
+def _moment(done: Trajectory, row: int) -> Moment:
     state = {path: values[row].copy() for path, values in done.state.items()}
     info = {path: values[row - 1].copy() for path, values in done.info.items()} if row else {}
-    return _Moment(int(done.steps[row]), done.weights[row].copy(), state, info)
+    return Moment(int(done.steps[row]), done.weights[row].copy(), state, info)
+
+
+Runner = Callable[["Record", "Moment", int, Progress | None], Trajectory]
+
+
+def _chosen(engine: str, problem: Problem, program: Program) -> Runner:
+    """What runs: the reference, or the compiled loop where there can be one."""
+    if engine not in ENGINES:
+        raise GraftsimError(f"engine must be {' or '.join(ENGINES)}; received {engine!r}")
+    if engine == "numpy":
+        return partial(_run, problem, Engine(program))
+    from graftsim.compiled import whole  # Numba is imported when the first program is compiled
+
+    kernel: Kernel | None = getattr(problem, "kernel", None)
+    why = whole.can_compile(program, kernel)
+    if kernel is None or why:
+        warnings.warn(f"run by the reference engine, since {why}", stacklevel=3)
+        return partial(_run, problem, Engine(program))
+    return partial(run_compiled, problem, whole.WholeRun(program, kernel), {})
+
+
+def run_compiled(
+    problem: Problem,
+    run: WholeRun,
+    settings: Mapping[str, float],
+    record: Record,
+    moment: Moment,
+    steps: int,
+    progress: Progress | None,
+) -> Trajectory:
+    """Block after block of steps in the compiled loop; an interrupt is heard between them."""
+    every, done = record.meta.record_every, moment.step
+    if done % every == 0 and not record.holds(done):
+        record.add(moment, problem.loss(moment.weights))
+    weights, info = moment.weights.copy(), moment.info
+    state = {path: values.copy() for path, values in moment.state.items()}
+    try:
+        while done < steps:
+            count = min(run.block(state), steps - done)
+            rows = record.room(done, count)
+            info = run.advance(weights, state, done, count, every, rows, settings)
+            record.wrote(done, count)
+            done += count
+            if progress:
+                for step in range(done - count + 1, done + 1):
+                    progress(step)
+    except KeyboardInterrupt:
+        pass
+    if not record.holds(done):
+        record.add(Moment(done, weights, state, info), problem.loss(weights))
+    return record.trajectory(complete=done == steps)
 
 
 def _run(
-    problem: Problem, engine: Engine, record: _Record, moment: _Moment, steps: int, progress: Progress | None
+    problem: Problem, engine: Engine, record: Record, moment: Moment, steps: int, progress: Progress | None
 ) -> Trajectory:
     every, seed = record.meta.record_every, record.meta.seed
     with np.errstate(all="ignore"):  # a run may overflow; the trajectory shows it
@@ -141,7 +202,7 @@ def _run(
     return record.trajectory(complete=moment.step == steps)
 
 
-class _Record:
+class Record:
     """Rows of a trajectory, in arrays that are allocated once; memory is taken as rows are written."""
 
     def __init__(self, meta: Meta, program: Program, steps: int) -> None:
@@ -169,7 +230,7 @@ class _Record:
         """Whether the last row is that of a step."""
         return self._rows > 0 and int(self._steps[self._rows - 1]) == step
 
-    def add(self, moment: _Moment, loss: float) -> None:
+    def add(self, moment: Moment, loss: float) -> None:
         """Write a row; an interrupt on the way leaves the rows before it whole."""
         row = self._rows
         self._steps[row], self._loss[row], self._weights[row] = moment.step, loss, moment.weights
@@ -178,6 +239,26 @@ class _Record:
         for path, values in moment.info.items():
             self._info[path][row - 1] = values
         self._rows = row + 1
+
+    def room(self, done: int, count: int) -> Rows:
+        """The rows that ``count`` steps after step ``done`` will write."""
+        from graftsim.compiled.whole import Rows
+
+        every = self.meta.record_every
+        begin, end = self._rows, self._rows + (done + count) // every - done // every
+        return Rows(
+            self._weights[begin:end],
+            self._loss[begin:end],
+            {path: values[begin:end] for path, values in self._state.items()},
+            {path: values[begin - 1 : end - 1] for path, values in self._info.items()},
+        )
+
+    def wrote(self, done: int, count: int) -> None:
+        """The rows that :meth:`room` gave are filled."""
+        every = self.meta.record_every
+        steps = np.arange(done // every + 1, (done + count) // every + 1) * every
+        self._steps[self._rows : self._rows + len(steps)] = steps
+        self._rows += len(steps)
 
     def trajectory(self, complete: bool) -> Trajectory:
         n = self._rows
@@ -210,7 +291,7 @@ def _check_start(weights: Array, program: Program) -> None:
         )
 
 
-def _meta(program: Program, problem: Problem, seed: int, record_every: int) -> Meta:
+def meta_of(program: Program, problem: Problem, seed: int, record_every: int) -> Meta:
     kinds = {path: program.kinds[name] for path, name in program.info.items()}
     names = {
         path: tuple(map(program.layout.where, range(program.layout.size)))

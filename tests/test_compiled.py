@@ -1,4 +1,4 @@
-"""The compiled engine has the bits of the reference engine: every machine, option, partition, dtype and thread count."""
+"""The compiled engine has the bits of the reference: every machine, option, partition, dtype and thread count."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ SPECIAL = [0.0, -0.0, 5e-324, -1e-310, 1e-45, 1e-38, 3e38, 1e308, -1e200, 1e-200
 
 
 def gradients(size: int, dtype: str, special: bool):
-    """Six gradients over many magnitudes; with ``special``, zeros, subnormals, extremes and non-finite ones among them."""
+    """Six gradients over many magnitudes; with ``special``, zeros, subnormals, extremes and non-finite ones too."""
     rng = np.random.default_rng(11)
     out = rng.standard_normal((6, size)) * 10.0 ** rng.integers(-4, 4, (6, size))
     if special:

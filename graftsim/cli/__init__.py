@@ -40,20 +40,26 @@ def list_() -> None:
 
 
 @app.command
-def show(machine: str, *, machine_file: MachineFiles = None) -> None:
+def show(machine: str, *, source: bool = False, machine_file: MachineFiles = None) -> None:
     """Show a machine: its state, equations, options, source and dialects; or the program of a composed one.
 
     Examples: graftsim show adam
               graftsim show "adam(lr=1e-3)#(sgd#adagrad(eps=0))"
+              graftsim show "adam#sgd" --source
 
     Parameters
     ----------
     machine:
         The name of a machine, or an expression.
+    source:
+        Show the code that the compiled engine runs, and the words of memory that each pass moves.
     """
     from graftsim.cli import catalogue
 
-    catalogue.show(machine, machine_file or [])
+    if source:
+        catalogue.source(machine, machine_file or [])
+    else:
+        catalogue.show(machine, machine_file or [])
 
 
 @app.command
@@ -65,6 +71,7 @@ def run(
     seed: int = 0,
     dtype: str = "float64",
     record_every: int = 1,
+    engine: str = "numpy",
     out: Path | None = None,
     plot: Path | None = None,
     machine_file: MachineFiles = None,
@@ -83,6 +90,8 @@ def run(
         A problem, when SOURCE is a machine.
     steps, seed, dtype, record_every:
         Of a run given by --problem; a run file has its own.
+    engine:
+        numpy, the reference, or compiled: the same bits in one compiled loop, for long runs.
     out:
         Where to save the trajectory (.npz); with several runs, a folder.
     plot:
@@ -90,7 +99,7 @@ def run(
     """
     from graftsim.cli import running
 
-    running.run_all(source, problem, steps, seed, dtype, record_every, out, plot, machine_file or [])
+    running.run_all(source, problem, steps, seed, dtype, record_every, engine, out, plot, machine_file or [])
 
 
 @app.command

@@ -14,7 +14,7 @@ from graftsim import compiler, expressions, notation, partitions
 from graftsim.machines import Choice, Equation, Library, Machine, library
 from graftsim.program import Program
 
-EXAMPLE = {"w": (2, 3), "b": (3,)}
+EXAMPLE: dict[str, tuple[int, ...]] = {"w": (2, 3), "b": (3,)}
 """The layout over which ``show`` prints the program of an expression; nothing printed depends on its sizes."""
 
 
@@ -51,11 +51,31 @@ def show(text: str, machine_files: Sequence[Path]) -> None:
         if machines[text].children:
             return
     instance = notation.parse(text, machines)
-    layout = {"w": (2, 3)} if any(isinstance(value, list) for value in instance.settings.values()) else EXAMPLE
     if any(row.default is None for row in instance.machine.hyperparameters.values()) and not instance.settings:
         return
     console.print(f"\n[bold]{escape(str(instance))}[/]", highlight=False)
-    program(compiler.build(instance, layout, machines=machines), console)
+    program(compiler.build(instance, example_layout(instance), machines=machines), console)
+
+
+def source(text: str, machine_files: Sequence[Path]) -> None:
+    """Print what the compiled engine runs for an expression, in float32."""
+    from graftsim.compiled.lowering import lower
+    from graftsim.compiled.source import Source
+
+    machines = Library(machine_files) if machine_files else library()
+    instance = notation.parse(text, machines)
+    lowered = lower(compiler.build(instance, example_layout(instance), "float32", machines))
+    print(f"# {instance}\n#")
+    for level, (read, written) in enumerate(lowered.words()):
+        print(f"# pass {level} reads {read} and writes {written} words for each coordinate")
+    print(f"\n{Source(lowered).text}")
+
+
+def example_layout(instance: notation.Instance) -> dict[str, tuple[int, ...]]:
+    """A layout that fits an instance: one tensor where it has values for each coordinate."""
+    lists = any(isinstance(value, list) for value in instance.settings.values())
+    inner = any(len(example_layout(child)) == 1 for child in instance.children.values())
+    return {"w": EXAMPLE["w"]} if lists or inner else EXAMPLE
 
 
 def definition(machine: Machine, console: Console) -> None:

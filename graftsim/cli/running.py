@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from graftsim import runs
+from graftsim import documents, runs
 from graftsim.errors import GraftsimError
 from graftsim.machines import Library
 from graftsim.runs import Result, Run, RunFile
@@ -24,6 +24,7 @@ def run_all(
     seed: int,
     dtype: str,
     record_every: int,
+    engine: str,
     out: Path | None,
     plot: Path | None,
     machine_files: Sequence[Path],
@@ -36,12 +37,15 @@ def run_all(
         from graftsim.cli import plots
 
         plots.check(plot)
+    for path in (out, plot):
+        if path:
+            documents.check_writable(path)
     console = Console()
     results: list[Result] = []
     total = sum(each.steps for each in chosen.runs)
     with _bar(total) as advance:
         for each in chosen.runs:
-            results.append(runs.execute(each, advance, machines))
+            results.append(runs.execute(each, advance, machines, engine))
             if not results[-1].trajectory.meta.complete:
                 break
     report(chosen, results, console)
@@ -104,7 +108,7 @@ def table(results: Sequence[Result]) -> Table:
 
     add("steps", [str(result.trajectory.steps[-1]) for result in results])
     add("loss", [f"{result.trajectory.loss[-1]:.4g}" for result in results])
-    for name in dict.fromkeys(name for result in results for name in result.measures):
+    for name in dict.fromkeys(name for result in results for name in result.measures if name != "loss"):
         add(name, [_number(result.measures.get(name)) for result in results])
         add("  predicted", [_number((result.prediction or {}).get(name)) for result in results], "dim")
     add("closed form", [result.run.prediction or "" for result in results], "dim")
@@ -113,7 +117,7 @@ def table(results: Sequence[Result]) -> Table:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.6f}"
+    return "" if value is None else f"{value:.6g}"
 
 
 def save(results: Sequence[Result], out: Path) -> list[Path]:

@@ -1,8 +1,8 @@
 """The compiled engine: the bits of :class:`graftsim.engine.Engine`, in place, at the speed of memory.
 
-The source of a program's loops is generated (:mod:`graftsim.compiled.source`), written to a cache folder under a digest of
-its text and of all that it depends on, and imported from there, so that Numba keeps what it compiled: the second
-start of a program compiles nothing.
+The source of a program's loops is generated (:mod:`graftsim.compiled.source`), written to a cache folder under a
+digest of its text and of all that it depends on, and imported from there, so that Numba keeps what it compiled: the
+second start of a program compiles nothing.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def cache_folder() -> Path:
 def load(text: str) -> ModuleType:
     """The module of a generated source, from the cache folder; a digest names it."""
     here = Path(__file__).parent
-    depends = [here / "support.py", here.parent / "fast_sums.py", here.parent / "fast_rounding.py"]
+    depends = [here / "support.py", here.parent / "problems" / "kernels.py", *sorted(here.parent.glob("fast_*.py"))]
     parts = [text, importlib.metadata.version("numba"), np.__version__, sys.version]
     digest = hashlib.sha256("\0".join([*parts, *(path.read_text() for path in depends)]).encode()).hexdigest()[:24]
     name = f"graftsim_generated_{digest}"
@@ -105,6 +105,10 @@ class CompiledEngine:
         values = self.run_row(0, known, weights, gradient, state, self.cut(present))
         self.keep_scalars(state, known, 0, present)
         return {path: np.array(values[name]) for path, name in self.program.info.items()}
+
+    def scalar(self, node: Any, step: int) -> Any:
+        """The value of a hyperparameter's node at a step."""
+        return self._reference.scalar(node, step)
 
     def cut(self, present: NDArray[np.bool_]) -> _Cut:
         """The plan of the tensors that are present, with its buffers."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +56,7 @@ def make(layout: Layout, partitions: Iterable[Partition], present: NDArray[np.bo
 
     Args:
         layout: the layout.
-        partitions: every partition of which values are read or sums taken; the ones that are not segmented are left out.
+        partitions: all of which values are read or sums taken; those that are not segmented are left out.
         present: for each tensor whether it has a gradient; the others get no item.
         threads: how many parts.
     """
@@ -85,7 +85,7 @@ def _ranges(sizes: Index, threads: int) -> tuple[tuple[int, int], ...]:
     total = int(reached[-1]) if reached.size else 0
     cuts = [int(np.searchsorted(reached, total * part / threads)) for part in range(1, threads)]
     bounds = [0, *cuts, len(sizes)]
-    return tuple(zip(bounds[:-1], bounds[1:], strict=True))
+    return tuple(itertools.pairwise(bounds))
 
 
 def _slots(group: Index, ranges: tuple[tuple[int, int], ...]) -> Slots:
@@ -100,6 +100,3 @@ def _slots(group: Index, ranges: tuple[tuple[int, int], ...]) -> Slots:
     if pairs.size:
         of_item[items[group] > 1] = index.reshape(-1)
     return Slots(of_item, found[:, 0].astype(np.int64))
-
-
-Kept = dict[str, NDArray[Any]]

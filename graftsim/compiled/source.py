@@ -36,6 +36,12 @@ def identifiers(names: Iterable[str]) -> dict[str, str]:
     return table
 
 
+def function(name: str, arguments: list[str]) -> list[str]:
+    """The lines of a function's head."""
+    line = f"def {name}({', '.join(arguments)}):"
+    return [line] if len(line) <= 100 else [f"def {name}(", *(f"    {argument}," for argument in arguments), "):"]
+
+
 @dataclass(frozen=True)
 class Signature:
     """What a function needs, by the program's names, in the order of its arguments."""
@@ -171,9 +177,9 @@ class Source:
         lines += [f"{self.names[path]}[i] = {read(new)}" for path, new in each.commits]
         if each.moves:
             lines.append(f"w[i] = w[i] + {read(self.program.delta)}")
-        head = f"def coordinates_{each.level}({', '.join(arguments)}):"
+        head = function(f"coordinates_{each.level}", arguments)
         loop = f"    for i in range({arguments[0]}.size):"
-        return "\n".join(["@njit(**OPTIONS)", head, loop, *(f"        {line}" for line in lines), ""])
+        return "\n".join(["@njit(**OPTIONS)", *head, loop, *(f"        {line}" for line in lines), ""])
 
     @staticmethod
     def is_value(name: str, signature: Signature) -> bool:
@@ -205,7 +211,7 @@ class Source:
             lines.append("    else:")
             lines.append(f"        add_row(rows_{target}[slot_{target}[item]], row_{target})")
             lines.append(f"    row_{target}[:] = 0")
-        head = [f"def pass_{level}(", *(f"    {argument}," for argument in self.pass_arguments(each, signature)), "):"]
+        head = function(f"pass_{level}", self.pass_arguments(each, signature))
         return "\n".join(["@njit(**OPTIONS)", *head, *(f"    {line}" for line in lines), ""])
 
     def pass_arguments(self, each: Pass, signature: Signature) -> list[str]:
@@ -251,8 +257,8 @@ class Source:
         for row in self.lowered.groups[level]:
             lines.append(f"for j in range({self.names[row.target]}.size):")
             lines.append(f"    {self.names[row.target]}[j] = {text.of(row.node)}")
-        head = f"def groups_{level}({', '.join(self.groups_arguments(signature))}):"
-        return "\n".join(["@njit(**OPTIONS)", head, *(f"    {line}" for line in lines), ""])
+        head = function(f"groups_{level}", self.groups_arguments(signature))
+        return "\n".join(["@njit(**OPTIONS)", *head, *(f"    {line}" for line in lines), ""])
 
     def groups_arguments(self, signature: Signature) -> list[str]:
         arguments = ["k", *(self.names[name] for name, _, _ in signature.values if name not in signature.targets)]

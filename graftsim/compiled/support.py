@@ -9,34 +9,37 @@ from numba import njit
 from graftsim.fast_rounding import add_row, root, total
 
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "cache": True}
-"""No fast-math: nothing is contracted or reassociated. With the NumPy error model x / 0 is IEEE's, and loops vectorise."""
+"""No fast-math: nothing is contracted or reassociated. With NumPy's error model x / 0 is IEEE's and loops vectorise."""
 
 
-@njit(**OPTIONS)
+compiled = njit(**OPTIONS)
+
+
+@compiled
 def quotient(a, b):
     """a / b; where b is zero, 0 for finite a and NaN otherwise, both of which a - a is."""
     return a / b if b != 0 else a - a
 
 
-@njit(**OPTIONS)
+@compiled
 def larger(a, b):
     """The larger one, a on a tie; NaN if either is."""
     return b if a < b or b != b else a
 
 
-@njit(**OPTIONS)
+@compiled
 def smaller(a, b):
     """The smaller one, a on a tie; NaN if either is."""
     return b if b < a or b != b else a
 
 
-@njit(**OPTIONS)
+@compiled
 def sign(x, one):
     """1, -1, or x itself where it is a zero or NaN; ``one`` is 1 in x's type."""
     return one if x > 0 else (-one if x < 0 else x)
 
 
-@njit(**OPTIONS)
+@compiled
 def finish_roots(rows, group_of_slot, out):
     """out[group] = the rounded root of the sum of its slots' rows; slots of one group are neighbours."""
     slot = 0
@@ -49,7 +52,7 @@ def finish_roots(rows, group_of_slot, out):
         out[group] = root(rows[first])
 
 
-@njit(**OPTIONS)
+@compiled
 def finish_totals(rows, group_of_slot, out):
     """As :func:`finish_roots`, for sums and dot products."""
     slot = 0
@@ -60,4 +63,3 @@ def finish_totals(rows, group_of_slot, out):
             add_row(rows[first], rows[slot])
             slot += 1
         out[group] = total(rows[first])
-

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from graftsim import scalars
 from graftsim.compiled.lowering import Lowered
 from graftsim.engine import OPERATIONS
+from graftsim.errors import GraftsimError
 from graftsim.interpreter import evaluate
-from graftsim.program import Kind, Node, Rank, StateSlot
+from graftsim.program import Kind, Node, Program, Rank, StateSlot
 
 Table = NDArray[np.float64]
 
@@ -37,6 +38,21 @@ def make(
         if not recurrent:
             return _filled(lowered, known, settings)
         return _row_by_row(lowered, recurrent, state, known, steps, settings)
+
+
+def check(program: Program, known: Mapping[str, Table], first: int) -> None:
+    """Every hyperparameter lies in its domain at every step of the tables (GS-language-domain)."""
+    for path, parameter in program.parameters.items():
+        table = known.get(path)
+        if table is None or len(table) == 1 or "step" not in parameter.node.reads():
+            continue
+        domain = parameter.domain
+        above = table > domain.low if domain.low_open else table >= domain.low
+        below = table < domain.high if domain.high_open else table <= domain.high
+        odd = np.flatnonzero(~(above & below & np.isfinite(table)).all(axis=1))
+        if odd.size:
+            value = table[odd[0], 0]
+            raise GraftsimError(f"{path} must lie in {domain.text}; at step {first + odd[0]} it is {value:g}")
 
 
 def _counted(
@@ -159,10 +175,11 @@ def _run_of_powers(base: float, first: int, count: int, minus: bool) -> Table:
 def _fill(b, high, low, minus, out, doubtful):
     """Double-double powers by repeated products, and for each whether its rounding is certain.
 
-    high + low starts within 2^-105 of b^t. A product loses at most 2^-104 of its value (the rounding of low b and of the
-    sum of the small parts), so after 1024 of them the error is below 2^-93 of the value, and ``slack`` is 2^-90 of it.
-    The rounded value is certain if no number within the slack rounds otherwise. Splitting b is exact for b < 1, and
-    below 2^-900 nothing is certain, since small parts may be subnormal.
+    high + low starts within 2^-105 of b^t. A product loses at most 2^-104 of its value (the rounding of low b and of
+    the sum of the small parts), so after 1024 of them the error is below 2^-93 of the value; ``slack`` is 2^-90 of it,
+    and for 1 - b^t another 2^-105 for the roundings of that difference's small part, which is below 2^-53. A rounded
+    value is certain if no number within the slack rounds otherwise. Splitting b is exact for b < 1, and below 1e-270
+    nothing is certain, since small parts may be subnormal.
     """
     c = 134217729.0 * b
     b_high = c - (c - b)
@@ -175,7 +192,7 @@ def _fill(b, high, low, minus, out, doubtful):
             rest = ((1.0 - value) - high) - low
             total = value + rest
             rest = rest - (total - value)
-            value = total
+            value, slack = total, slack + 2.0**-105
         out[i] = value
         doubtful[i] = high < 1e-270 or value + (rest + slack) != value or value + (rest - slack) != value
         c = 134217729.0 * high

@@ -13,7 +13,7 @@ import numpy as np
 
 from graftsim import sums
 from graftsim.layouts import Array, Layout
-from graftsim.problems.problem import Numbers
+from graftsim.problems.problem import Kernel, Numbers
 
 _LAYOUT = Layout.of({"w": (2,)})
 HESSIAN = (1.0, 100.0)
@@ -22,6 +22,9 @@ HESSIAN = (1.0, 100.0)
 def _loss(weights: Array) -> float:
     first, second = (float(weight) for weight in weights)
     return 0.5 * (HESSIAN[0] * first * first + HESSIAN[1] * second * second)
+
+
+_KERNEL = Kernel("diagonal", np.array(HESSIAN))
 
 
 def _gradient(weights: Array) -> Array:
@@ -36,6 +39,7 @@ class NotDescent:
     """
 
     layout: ClassVar[Layout] = _LAYOUT
+    kernel: ClassVar[Kernel] = _KERNEL
     magnitude: ClassVar[str] = "sgd(lr=[1.9, 1e-4])"
     direction: ClassVar[str] = "sgd(lr=[1e-3, 0.019])"
 
@@ -70,6 +74,7 @@ class Divergent:
     """
 
     layout: ClassVar[Layout] = _LAYOUT
+    kernel: ClassVar[Kernel] = _KERNEL
     magnitude: ClassVar[str] = f"rank_one(v=[{math.sqrt(0.99)!r}, 0.1], along=0.9, identity=1e-3)"
     direction: ClassVar[str] = "sgd(lr=[0.5, 0.005])"
 

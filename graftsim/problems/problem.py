@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from graftsim.layouts import Array, Layout
 
 Gradients = Array | list[Array | None]
 Numbers = dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """What a compiled run calls: ``<name>_gradient(w, g, data)`` and ``<name>_loss(w, data)`` of
+    :mod:`graftsim.problems.kernels`, with the same bits as the problem's methods. They depend on the weights alone."""
+
+    name: str
+    data: NDArray[np.float64]
 
 
 class Problem(Protocol):

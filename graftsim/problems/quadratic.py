@@ -13,7 +13,7 @@ from graftsim import sums
 from graftsim.errors import GraftsimError
 from graftsim.layouts import Array, Layout
 from graftsim.problems import arguments
-from graftsim.problems.problem import Numbers, expression
+from graftsim.problems.problem import Kernel, Numbers, expression
 from graftsim.problems.randomness import DATA, generator
 
 
@@ -64,7 +64,12 @@ class Quadratic:
 
     def loss(self, weights: Array) -> float:
         turned = self.turned(weights)
-        return float(0.5 * (self.spectrum * turned * turned).sum())
+        return float(0.5 * np.cumsum(self.spectrum * turned * turned)[-1])  # from the first to the last
+
+    @property
+    def kernel(self) -> Kernel | None:
+        """In its eigenbasis the quadratic can be compiled."""
+        return None if self.rotation is not None else Kernel("diagonal", self.spectrum)
 
     def measures(self, weights: Array) -> Numbers:
         return {"loss": self.loss(weights), "distance": sums.norm(weights)}
