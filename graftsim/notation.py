@@ -77,8 +77,15 @@ def parse(text: str, machines: Library | None = None) -> Instance:
     """
     if not isinstance(text, str) or not text.strip():
         raise GraftsimError(f"a machine expression must be text such as 'adam(lr=1e-3)#sgd'; received {text!r}")
-    tree = expressions.python_ast(scan(text).strip(), "a machine expression")
+    tree = _tree(text, "a machine expression")
     return _Parser(text, machines or library()).instance(tree, ())
+
+
+def _tree(text: str, where: str) -> ast.expr:
+    try:
+        return expressions.python_ast(scan(text).strip(), where)
+    except GraftsimError as error:
+        raise GraftsimError(str(error).replace("@", "#").replace(_GLOBAL, "global")) from None
 
 
 class _Parser:
@@ -155,7 +162,7 @@ class _Parser:
                 if machine.name in within:
                     loop = " -> ".join([*within[within.index(machine.name) :], machine.name])
                     raise self.refuse(f"the children of a machine must not be cyclic: {loop}")
-                tree = expressions.python_ast(scan(default), f"{machine.path}, child {child}")
+                tree = _tree(default, f"{machine.path}, child {child}")
                 children[child] = _Parser(default, self.machines).instance(tree, (*within, machine.name))
             else:
                 raise self.refuse(f"{machine.name} needs its {child}: {machine.name}({', '.join(machine.children)})")

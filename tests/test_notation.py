@@ -75,7 +75,7 @@ REFUSED = {
     "code in a list": ("sgd(lr=[f()])", "must hold numbers"),
     "words in a list": ("sgd(lr=['a'])", "must hold numbers"),
     "nothing": (" ", "must be text"),
-    "half an expression": ("adam#", "is not an expression"),
+    "half an expression": ("adam#(", "'adam#(' is not an expression"),
     "an attribute": ("adam.lr", "is not a machine"),
     "very deep": ("adam" + "#(adam" * 40 + ")" * 40, "levels"),
 }
