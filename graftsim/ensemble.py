@@ -21,7 +21,8 @@ from graftsim.expressions import Number
 from graftsim.notation import Instance
 from graftsim.problems.problem import Problem
 from graftsim.program import Program
-from graftsim.simulate import Moment, Record, meta_of, run_compiled, simulate
+from graftsim.record import Moment, Record, meta_of
+from graftsim.simulate import run_compiled, simulate
 from graftsim.trajectory import Trajectory
 
 Progress = Callable[[int], object]

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graftsim import documents, engine
+from graftsim import documents, engine, partitions
 from graftsim.compiled import plan, support, tables
 from graftsim.compiled.lowering import lower
 from graftsim.compiled.source import BLOCK, Signature, Source
@@ -121,7 +121,7 @@ class CompiledEngine:
         self, k: int, known: Values, weights: Array, gradient: Array, state: Mapping[str, Array], cut: _Cut
     ) -> Values:
         """All levels of one step, with the scalars of row k; returns the group values."""
-        program, names = self.program, self.source.names
+        program = self.program
         arrays: Values = {"w": weights, "g": gradient, **self.lowered.constants, **self._kept}
         arrays |= {path: state[path] for path in program.slots}
         arrays |= {slot.new: state[path] for path, slot in program.slots.items()}
@@ -134,7 +134,6 @@ class CompiledEngine:
         for path, slot in program.slots.items():
             if slot.kind.rank is Rank.GROUP and slot.new != slot.old:
                 state[path][cut.touched(slot.kind.partition)] = values[slot.new][cut.touched(slot.kind.partition)]
-        assert names
         return values
 
     def _groups(self, k: int, level: int, signature: Signature, values: Values) -> None:
@@ -142,15 +141,9 @@ class CompiledEngine:
         for name in signature.targets:
             values[name] = np.zeros(kinds[name].partition.count)
         reads = [values[name] for name, _, _ in signature.values if name not in signature.targets]
-        lifts = [self._lift(fine, coarse) for fine, coarse in signature.lifts]
+        lifts = [partitions.coarsening(fine, coarse) for fine, coarse in signature.lifts]
         function = getattr(self.module, f"groups_{level}")
         function(k, *reads, *(values[name] for name in signature.targets), *lifts)
-
-    @staticmethod
-    def _lift(fine: Partition, coarse: Partition) -> NDArray[np.int64]:
-        from graftsim import partitions
-
-        return partitions.coarsening(fine, coarse)
 
     def _sweep(self, k: int, level: int, signature: Signature, arrays: Values, values: Values, cut: _Cut) -> None:
         """One pass over memory, on all threads, and the sums that it leaves."""
@@ -182,8 +175,8 @@ class CompiledEngine:
         else:
             list(self._pool.map(part, *zip(*made.ranges, strict=True)))
         for row in inside:
-            finish = support.finish_roots if row.operator == "norm" else support.finish_totals
-            finish(cut.rows(row), made.slots[row.partition.key].group, values[row.target])
+            slots = made.slots[row.partition.key]
+            support.finish(cut.rows(row), slots.group, values[row.target], row.operator == "norm")
         for row, operands in outside.items():
             values[row.target][:] = self._reference.reduce(row, operands, cut.coordinates)
 

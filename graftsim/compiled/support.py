@@ -40,8 +40,8 @@ def sign(x, one):
 
 
 @compiled
-def finish_roots(rows, group_of_slot, out):
-    """out[group] = the rounded root of the sum of its slots' rows; slots of one group are neighbours."""
+def finish(rows, group_of_slot, out, squares):
+    """out[group] = the rounded sum of its slots' rows, or its root for ``squares``; a group's slots are neighbours."""
     slot = 0
     while slot < group_of_slot.size:
         group, first = group_of_slot[slot], slot
@@ -49,17 +49,4 @@ def finish_roots(rows, group_of_slot, out):
         while slot < group_of_slot.size and group_of_slot[slot] == group:
             add_row(rows[first], rows[slot])
             slot += 1
-        out[group] = root(rows[first])
-
-
-@compiled
-def finish_totals(rows, group_of_slot, out):
-    """As :func:`finish_roots`, for sums and dot products."""
-    slot = 0
-    while slot < group_of_slot.size:
-        group, first = group_of_slot[slot], slot
-        slot += 1
-        while slot < group_of_slot.size and group_of_slot[slot] == group:
-            add_row(rows[first], rows[slot])
-            slot += 1
-        out[group] = total(rows[first])
+        out[group] = root(rows[first]) if squares else total(rows[first])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from graftsim.interpreter import check_settings
 from graftsim.layouts import Array
 from graftsim.problems.problem import Kernel
 from graftsim.program import Program, Rank
+from graftsim.record import Rows
 from graftsim.sums import REGISTERS
 
 TABLE = 1 << 21
@@ -37,16 +37,6 @@ def can_compile(program: Program, kernel: Kernel | None) -> str | None:
         return "the problem has no compiled gradient"
     odd = [row.partition.key for row in program.reductions if not plan.segmented(row.partition)]
     return f"the groups of partition {odd[0]} do not lie in long runs" if odd else None
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Where a block's rows of the record go: views of as many rows as it will write."""
-
-    weights: Array
-    loss: NDArray[np.float64]
-    state: Mapping[str, Array]
-    info: Mapping[str, NDArray[np.float64]]
 
 
 class WholeRun:
@@ -172,9 +162,8 @@ class _Writer:
                 lines.append(f"groups_{each.level}({', '.join(source.groups_arguments(groups))})")
             lines.append(f"pass_{each.level}(0, start.size, {', '.join(source.pass_arguments(each, signature)[2:])})")
             for row in signature.sums:
-                finish = "finish_roots" if row.operator == "norm" else "finish_totals"
-                target = names[row.target]
-                lines += [f"{finish}(rows_{target}, group_{target}, {target})", f"rows_{target}[:] = 0"]
+                target, squares = names[row.target], row.operator == "norm"
+                lines += [f"finish(rows_{target}, group_{target}, {target}, {squares})", f"rows_{target}[:] = 0"]
         program = source.program
         for path, slot in program.slots.items():
             if slot.kind.rank is Rank.GROUP and slot.new != slot.old:
@@ -187,7 +176,7 @@ class _Writer:
         head = [*function("run", self.arguments()), "    row = 0"]
         body = ["    for k in range(steps):", *(f"        {line}" for line in lines), ""]
         imports = (
-            "from graftsim.compiled.support import finish_roots, finish_totals\n"
+            "from graftsim.compiled.support import finish\n"
             f"from graftsim.problems.kernels import {self.kernel}_gradient as gradient\n"
             f"from graftsim.problems.kernels import {self.kernel}_loss as loss\n\n\n"
         )
