@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from numba import njit
-
-from graftsim.fast_rounding import add_row, root, total
-
-OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "cache": True}
-"""No fast-math: nothing is contracted or reassociated. With NumPy's error model x / 0 is IEEE's and loops vectorise."""
-
-
-compiled = njit(**OPTIONS)
+from graftsim.fast_rounding import add_row, compiled, root, total
 
 
 @compiled

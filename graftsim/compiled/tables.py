@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from graftsim import scalars
 from graftsim.compiled.lowering import Lowered
 from graftsim.engine import OPERATIONS
 from graftsim.errors import GraftsimError
+from graftsim.fast_rounding import compiled
 from graftsim.interpreter import evaluate
 from graftsim.program import Kind, Node, Program, Rank, StateSlot
 
@@ -171,7 +171,7 @@ def _run_of_powers(base: float, first: int, count: int, minus: bool) -> Table:
     return out
 
 
-@njit(error_model="numpy", cache=True)
+@compiled
 def _fill(b, high, low, minus, out, doubtful):
     """Double-double powers by repeated products, and for each whether its rounding is certain.
 
@@ -185,6 +185,9 @@ def _fill(b, high, low, minus, out, doubtful):
     b_high = c - (c - b)
     b_low = b - b_high
     for i in range(out.size):
+        if minus and high < 2.0**-60:  # from here on 1 - b^t is nearer to 1 than a quarter of an ulp
+            out[i:], doubtful[i:] = 1.0, False
+            return
         slack = high * 2.0**-90
         value, rest = high, low
         if minus:
@@ -210,5 +213,6 @@ _POWERS = {
     "one_minus_pow": _powers(minus=True),
     "exp": _elementwise(scalars.exp),
     "cospi": _elementwise(lambda a, n: scalars.cospi(int(a), int(n))),
+    "rpow": _elementwise(scalars.real_power),
 }
 _COLUMNS = _Columns()

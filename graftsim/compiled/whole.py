@@ -180,4 +180,4 @@ class _Writer:
             f"from graftsim.problems.kernels import {self.kernel}_gradient as gradient\n"
             f"from graftsim.problems.kernels import {self.kernel}_loss as loss\n\n\n"
         )
-        return imports + "\n".join(["@njit(**OPTIONS)", *head, *body])
+        return imports + "\n".join(["@compiled", *head, *body])

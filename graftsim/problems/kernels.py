@@ -7,7 +7,7 @@ modules import this file.
 
 from __future__ import annotations
 
-from graftsim.compiled.support import compiled
+from graftsim.fast_rounding import compiled
 
 
 @compiled
