@@ -26,6 +26,11 @@ def compiled(function: F) -> F:
     return cast(F, njit(cache=True, nogil=True, **OPTIONS)(function))
 
 
+def inlined(function: F) -> F:
+    """As :func:`compiled`, but its code becomes part of whoever calls it."""
+    return cast(F, njit(cache=True, nogil=True, forceinline=True, **OPTIONS)(function))
+
+
 SINGLE = REGISTERS["float32"].width
 SINGLE_UNIT, DOUBLE_UNIT = REGISTERS["float32"].unit, REGISTERS["float64"].unit
 MASK = (1 << 32) - 1

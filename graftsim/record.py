@@ -97,14 +97,18 @@ class Record:
         self._rows += len(steps)
 
     def trajectory(self, complete: bool) -> Trajectory:
-        n = self._rows
+        n, full = self._rows, self._rows == len(self._steps)
+
+        def rows(values: Array, count: int) -> Array:
+            return values if full else values[:count].copy()  # an interrupted run gives back the room it did not need
+
         return Trajectory(
             Meta(**{**vars(self.meta), "complete": complete}),
-            self._steps[:n].copy(),
-            self._weights[:n].copy(),
-            self._loss[:n].copy(),
-            {path: values[:n].copy() for path, values in self._state.items()},
-            {path: values[: n - 1].copy() for path, values in self._info.items()},
+            rows(self._steps, n),
+            rows(self._weights, n),
+            rows(self._loss, n),
+            {path: rows(values, n) for path, values in self._state.items()},
+            {path: rows(values, n - 1) for path, values in self._info.items()},
         )
 
 

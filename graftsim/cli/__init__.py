@@ -1,4 +1,4 @@
-"""The command line: ``graftsim list``, ``show``, ``run`` and ``check``.
+"""The command line: ``graftsim list``, ``show``, ``run``, ``check`` and ``bench``.
 
 Each command is a module of its own and imports what it needs when it runs, so that ``--help`` is quick.
 """
@@ -125,6 +125,41 @@ def check(
     from graftsim.cli import checking
 
     sys.exit(checking.check(target, machine, json))
+
+
+@app.command
+def bench(
+    *names: str,
+    size: float | None = None,
+    seconds: float = 5.0,
+    threads: int | None = None,
+    json: Path | None = None,
+    cases: Path | None = None,
+) -> None:
+    """Measure graftsim beside torch, optax and NumPy, taking turns in one process.
+
+    Examples: graftsim bench
+              graftsim bench step --size 1e8 --threads 2
+              graftsim bench norm scaling --seconds 1 --json results.json
+
+    Parameters
+    ----------
+    names:
+        Groups of cases: step, run, norm, scaling, or those of a file given by --cases; all by default.
+    size:
+        Coordinates, in place of the cases' own sizes.
+    seconds:
+        How long each case is measured.
+    threads:
+        Of graftsim, of torch and of the byte limit; two, or one on a machine with one core, by default.
+    json:
+        Where to write the results as JSON.
+    cases:
+        A file of cases of your own.
+    """
+    from graftsim.cli import benching
+
+    benching.bench(names, size, seconds, threads, json, cases)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ second start of a program compiles nothing.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -40,12 +41,18 @@ def cache_folder() -> Path:
     return Path(base) / "graftsim"
 
 
-def load(text: str) -> ModuleType:
-    """The module of a generated source, from the cache folder; a digest names it."""
+@functools.cache
+def _environment() -> str:
+    """What a generated module depends on besides its text; Numba does not see that a file it imports has changed."""
     here = Path(__file__).parent
     depends = [here / "support.py", here.parent / "problems" / "kernels.py", *sorted(here.parent.glob("fast_*.py"))]
-    parts = [text, importlib.metadata.version("numba"), np.__version__, sys.version]
-    digest = hashlib.sha256("\0".join([*parts, *(path.read_text() for path in depends)]).encode()).hexdigest()[:24]
+    versions = [importlib.metadata.version("numba"), np.__version__, sys.version]
+    return "\0".join([*versions, *(path.read_text() for path in depends)])
+
+
+def load(text: str) -> ModuleType:
+    """The module of a generated source, from the cache folder; a digest names it."""
+    digest = hashlib.sha256("\0".join([text, _environment()]).encode()).hexdigest()[:24]
     name = f"graftsim_generated_{digest}"
     if name in sys.modules:
         return sys.modules[name]
@@ -73,7 +80,7 @@ class CompiledEngine:
         self.program, self.threads = program, threads
         self.lowered = lower(program)
         self.source = Source(self.lowered)
-        self.module = load(self.source.text)
+        self.module = load(self.source.text())
         self._reference = engine.Engine(program)
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         self._kept = {

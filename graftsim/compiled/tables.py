@@ -130,6 +130,9 @@ def _elementwise(function: Callable[..., float]) -> Callable[..., Table]:
 
     def over(*arguments: Table) -> Table:
         columns = np.broadcast_arrays(*arguments)
+        if columns[0].size <= 64:  # the functions remember what they were asked; sorting would cost more
+            values = [function(*row) for row in zip(*(column.reshape(-1).tolist() for column in columns), strict=True)]
+            return np.array(values).reshape(columns[0].shape)
         rows, index = np.unique(np.stack([column.reshape(-1) for column in columns]), axis=1, return_inverse=True)
         found = np.array([function(*row) for row in rows.T.tolist()])
         return found[index.reshape(-1)].reshape(columns[0].shape)
@@ -142,10 +145,12 @@ def _powers(minus: bool) -> Callable[[Table, Table], Table]:
     slow = _elementwise(lambda b, t: exact(b, int(t)))
 
     def over(base: Table, exponent: Table) -> Table:
+        if exponent.size < 64:
+            return slow(base, exponent)
         low = exponent.min() if exponent.size else 0.0
         high = exponent.max() if exponent.size else 0.0
         one_base = base.size and (base == base.flat[0]).all() and 0 < base.flat[0] < 1
-        if not one_base or low < 1 or high - low > 4 * exponent.size + 64 or exponent.size < 64:
+        if not one_base or low < 1 or high - low > 4 * exponent.size + 64:
             return slow(base, exponent)
         run = _run_of_powers(float(base.flat[0]), int(low), int(high - low) + 1, minus)
         return run[(exponent - low).astype(np.int64)] + 0 * base

@@ -47,7 +47,8 @@ class WholeRun:
         self.engine = CompiledEngine(program)
         self.source = self.engine.source
         self.writer = _Writer(self.source, kernel.name)
-        self.function = load(self.source.text + "\n\n" + self.writer.text()).run
+        # Passing a dozen arrays to each function costs more than a small problem's arithmetic, hence inlined.
+        self.function = load(self.source.text("inlined") + "\n\n" + self.writer.text()).run
         self.cut = self.engine.cut(np.ones(len(program.layout.tensors), bool))
         self.buffers = self._buffers()
 
