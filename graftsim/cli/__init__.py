@@ -21,6 +21,7 @@ Machines are written as expressions: adam(lr=1e-3)#sgd is the step length of Ada
 """,
     help_format="plaintext",
     version_flags=["--version"],
+    suppress_keyboard_interrupt=False,
 )
 
 MachineFiles = Annotated[
@@ -165,7 +166,7 @@ def bench(
 def main() -> None:
     """Run the command line; a user's mistake is one line and exit code 2."""
     try:
-        app(exit_on_error=False, print_error=False)
+        app(sys.argv[1:], exit_on_error=False, print_error=False)
     except (GraftsimError, CycloptsError) as error:
         print(f"graftsim: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

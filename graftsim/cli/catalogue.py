@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from graftsim import compiler, expressions, notation, partitions
+from graftsim import compiler, expressions, notation, partitions, schedules
+from graftsim.engine import Engine
+from graftsim.expressions import Expression
 from graftsim.machines import Choice, Equation, Library, Machine, library
 from graftsim.program import Program
+from graftsim.schedules import Schedule
 
 EXAMPLE: dict[str, tuple[int, ...]] = {"w": (2, 3), "b": (3,)}
 """The layout over which ``show`` prints the program of an expression; nothing printed depends on its sizes."""
@@ -29,6 +33,10 @@ def list_all() -> None:
         machine = library()[name]
         machines.add_row(name, machine.title, " ".join(machine.children), " ".join(machine.options))
     console.print(machines)
+    known = Table("schedule", "", "arguments", title="\nSchedules", title_justify="left", box=None)
+    for schedule in schedules.library().values():
+        known.add_row(schedule.name, escape(schedule.title), " ".join(schedule.arguments))
+    console.print(known)
     for title, rows in {
         "Partitions": [escape(text) for text in partitions.NAMES.values()],
         "Problems": problems.NAMES,
@@ -41,14 +49,21 @@ def list_all() -> None:
 
 
 def show(text: str, machine_files: Sequence[Path]) -> None:
-    """Print a machine's definition, or a composed machine's program."""
+    """Print a machine's definition, a composed machine's program, or a schedule and its first values."""
     machines = Library(machine_files) if machine_files else library()
     console = Console()
+    name = re.match(r"\w*", text.strip())[0]  # type: ignore[index]
+    if name in schedules.library() and name not in machines:
+        if name == text.strip():
+            schedule_definition(schedules.library()[name], console)
+        else:
+            schedule_values(text.strip(), FIRST_STEPS, console)
+        return
     if re.fullmatch(r"\w+", text):
         definition(machines[text], console)
         if text in library():
             dialects_of(text, console)
-        if machines[text].children:
+        if None in machines[text].children.values():
             return
     instance = notation.parse(text, machines)
     if any(row.default is None for row in instance.machine.hyperparameters.values()) and not instance.settings:
@@ -68,7 +83,47 @@ def source(text: str, machine_files: Sequence[Path]) -> None:
     print(f"# {instance}\n#")
     for level, (read, written) in enumerate(lowered.words()):
         print(f"# pass {level} reads {read} and writes {written} words for each coordinate")
-    print(f"\n{Source(lowered).text}")
+    print(f"\n{Source(lowered).text()}")
+
+
+def schedule_definition(schedule: Schedule, console: Console) -> None:
+    """The file of a schedule, for people, and the values of its examples."""
+    console.print(f"[bold]{schedule.name}[/]: {escape(schedule.title)}", highlight=False)
+    console.print(f"[dim]{escape(schedule.source)}[/]", highlight=False)
+    table = Table("argument", "default", "domain", "", box=None)
+    for name, row in schedule.arguments.items():
+        default = "required" if row.default is None else f"{row.default:g}"
+        table.add_row(name, default, escape(row.domain.text) + (", integer" if row.integer else ""), escape(row.about))
+    console.print("", table, "")
+    for target, text in {**schedule.let, "value": schedule.value}.items():
+        console.print(f"  {target} = {text}", highlight=False, markup=False)
+    for note in schedule.notes:
+        console.print(f"\n[dim]{escape(note)}[/]", highlight=False)
+    for example in schedule.examples:
+        console.print()
+        schedule_values(example.call, sorted({*FIRST_STEPS, *(step for step, _ in example.values)}), console)
+
+
+FIRST_STEPS = range(1, 9)
+
+
+def schedule_values(text: str, steps: Iterable[int], console: Console) -> None:
+    """The expression that a schedule stands for, and its values as every engine computes them."""
+    found = compiler.build(f"scaled(sgd, factor={text})", {"w": (1,)})
+    engine, node = Engine(found), found.parameter("factor").node
+    console.print(f"[bold]{escape(text)}[/]", highlight=False)
+    console.print(f"  = {expressions.unparse(_factor(found))}", highlight=False, markup=False, soft_wrap=True)
+    table = Table("step", "value", box=None)
+    for step in steps:
+        with np.errstate(all="ignore"):
+            table.add_row(str(step), repr(float(engine.scalar(node, step).reshape(-1)[0])))
+    console.print(table)
+
+
+def _factor(found: Program) -> Expression:
+    setting = found.instance.settings["factor"]
+    assert not isinstance(setting, Mapping | list)
+    return setting
 
 
 def example_layout(instance: notation.Instance) -> dict[str, tuple[int, ...]]:
