@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,15 +53,22 @@ def draw(title: str, results: Sequence[Result], path: Path) -> None:
 
 def _losses(axis: Any, problem: str, results: Sequence[Result]) -> None:
     for number, result in enumerate(results):
+        # The first lines are the widest, so that one that later ones cover is still seen.
+        width = 1.4 + 1.6 * (len(results) - 1 - number)
         loss = result.trajectory.loss
-        axis.plot(result.trajectory.steps, loss, label=result.run.machine, color=f"C{number}", linewidth=1.6)
-    finite = np.concatenate([result.trajectory.loss for result in results])
-    finite = finite[np.isfinite(finite)]
-    if finite.size and (finite > 0).all() and finite.max() > 50 * finite.min():
+        axis.plot(result.trajectory.steps, loss, label=_label(result), color=f"C{number}", linewidth=min(width, 7))
+    every = np.concatenate([result.trajectory.loss for result in results])
+    positive = every[np.isfinite(every) & (every > 0)]
+    if positive.size and (every[np.isfinite(every)] >= 0).all() and positive.max() > 50 * positive.min():
         axis.set_yscale("log")
+        axis.set_ylim(bottom=max(positive.min(), 1e-20 * positive.max()))
     axis.set(xlabel="step", ylabel="loss")
-    axis.set_title(problem, fontsize=9)
+    axis.set_title(textwrap.shorten(problem, 80), fontsize=9)
     axis.legend(fontsize=7, frameon=False)
+
+
+def _label(result: Result) -> str:
+    return result.run.name or textwrap.shorten(result.run.machine, 70)
 
 
 def _ratios(axis: Any, results: Sequence[Result]) -> None:
@@ -73,13 +81,13 @@ def _ratios(axis: Any, results: Sequence[Result]) -> None:
         if ratio.shape[1] <= GROUPS:
             for group, name in enumerate(names):
                 style = ("-", "--", ":", "-.")[group % 4]
-                label = result.run.machine if group == 0 else None
+                label = _label(result) if group == 0 else None
                 axis.plot(steps, shown[:, group], style, color=f"C{number}", linewidth=1.2, label=label)
                 if len(names) > 1:
                     axis.annotate(name, (steps[-1], shown[-1, group]), fontsize=6)
         else:
             low, middle, high = np.nanpercentile(shown, [5, 50, 95], axis=1)
-            axis.plot(steps, middle, color=f"C{number}", label=f"{result.run.machine}, median and 5 to 95 %")
+            axis.plot(steps, middle, color=f"C{number}", label=f"{_label(result)}, median and 5 to 95 %")
             axis.fill_between(steps, low, high, color=f"C{number}", alpha=0.2, linewidth=0)
     if axis.lines:
         axis.set_yscale("log")
