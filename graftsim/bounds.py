@@ -51,10 +51,16 @@ class Numbers:
     power: Callable[[Any, int], Any]
     exp: Callable[[Any], Any]
     cospi: Callable[[int, int], Any]
+    real_power: Callable[[Any, Any], Any]
 
 
 FLOAT64 = Numbers(
-    lambda x: np.asarray(x, np.float64), np.sqrt, scalars.power, scalars.exp, lambda a, n: scalars.cospi(a, n)
+    lambda x: np.asarray(x, np.float64),
+    np.sqrt,
+    scalars.power,
+    scalars.exp,
+    lambda a, n: scalars.cospi(a, n),
+    scalars.real_power,
 )
 
 
@@ -64,6 +70,11 @@ def arbitrary(digits: int) -> Numbers:
 
     context = mpmath.mp.clone()
     context.dps = digits
+
+    def real_power(x: Any, y: Any) -> Any:
+        plain = context.isfinite(y) and (x > 0 or (x < 0 and y == context.floor(y)))
+        return x**y if plain else context.mpf(scalars.real_power(float(x), float(y)))
+
     make = np.frompyfunc(lambda x: x if isinstance(x, context.mpf) else context.mpf(float(x)), 1, 1)
     return Numbers(
         lambda x: np.asarray(make(x), object),
@@ -71,6 +82,7 @@ def arbitrary(digits: int) -> Numbers:
         lambda b, t: b**t,
         context.exp,
         lambda a, n: context.cospi(context.mpf(a) / n),
+        real_power,
     )
 
 
@@ -317,9 +329,27 @@ class _Arithmetic:
         value = self.numbers.make(np.array([self.numbers.cospi(int(x), int(y)) for x, y in table], a.value.dtype))
         return Bounded(value, np.full(value.shape, 8 * self.unit[Rank.SCALAR]))
 
+    def _rpow(self, x: Bounded, y: Bounded) -> Bounded:
+        """An error of x moves ln x by at most -ln(1 - e / x), and y ln x moves x^y as it moves an exponential."""
+        base, exponent = np.broadcast_arrays(x.value, y.value)
+        table = zip(base.tolist(), exponent.tolist(), strict=True)
+        value = self.numbers.make(np.array([self.numbers.real_power(a, b) for a, b in table], base.dtype))
+        relative = np.where(x.error == 0, 0.0, _float(x.error) / np.abs(_float(base)))
+        of_log = np.where(relative < 1, -np.log1p(-np.minimum(relative, 1)), np.inf)
+        moved = _times(np.abs(_float(exponent)) + y.error, of_log) + _times(
+            np.abs(np.log(np.abs(_float(base)))), y.error
+        )
+        return Bounded(value, _times(np.abs(_float(value)), np.expm1(moved) + 2 * self.unit[Rank.SCALAR]))
+
+    def _floordiv(self, a: Bounded, n: Bounded) -> Bounded:
+        """Of integers, which carry no error."""
+        return Bounded(
+            self.numbers.make(np.floor_divide(_float(a.value), _float(n.value))), np.zeros(np.shape(a.value))
+        )
+
 
 _UNROUNDED = ("neg", "abs", "max", "min", "sign", "where")
-_COUNTING = ("add", "sub", "mul")
+_COUNTING = ("add", "sub", "mul", "floordiv")
 
 
 def _whole(*arguments: Bounded) -> bool:

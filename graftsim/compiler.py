@@ -21,8 +21,8 @@ from graftsim.partitions import Partition
 from graftsim.program import Kind, Node, Parameter, Program, Rank, Reduction, Statement, StateSlot
 
 DTYPES = ("float32", "float64")
-OF_SCALARS = ("pow", "one_minus_pow", "exp", "cospi")
-OF_INTEGERS = {"pow": (1,), "one_minus_pow": (1,), "cospi": (0, 1)}
+OF_SCALARS = ("pow", "one_minus_pow", "exp", "cospi", "rpow", "floordiv")
+OF_INTEGERS = {"pow": (1,), "one_minus_pow": (1,), "cospi": (0, 1), "floordiv": (0, 1)}
 WIDE = ("mul", "div", "quotient")
 
 
@@ -253,7 +253,10 @@ class _Compiler:
             raise GraftsimError(f"{place}: kind mismatch: it takes scalars only; write x * x for a square")
         for position in OF_INTEGERS.get(operator, ()):
             if not self.is_integral(nodes[position]):
-                raise GraftsimError(f"{place}: kind mismatch: the exponent must be made of counters and integers")
+                what = "the exponent" if position == 1 and "pow" in operator else "its arguments"
+                raise GraftsimError(f"{place}: kind mismatch: {what} must be made of counters and integers")
+        if operator == "floordiv" and (nodes[1].operator != "number" or nodes[1].data <= 0):
+            raise GraftsimError(f"{place}: what stands after // must be an integer literal above 0")
         kind = self.join([node.kind for node in nodes])
         ranks = {node.kind.rank for node in nodes}
         if operator in WIDE and ranks == {Rank.GROUP, Rank.COORDINATE}:
@@ -314,6 +317,8 @@ class _Compiler:
                 return bool(node.data == int(node.data)) if abs(node.data) < 2**53 else False
             case "read":
                 return node.data in self.integral
-            case "add" | "sub" | "neg" | "lift" | "mul":
+            case "floordiv":
+                return True
+            case "add" | "sub" | "neg" | "lift" | "mul" | "max" | "min":
                 return all(self.is_integral(argument) for argument in node.arguments)
         return False

@@ -244,5 +244,7 @@ OPERATIONS: dict[str, Callable[..., NDArray[Any]]] = {
     "one_minus_pow": _integer_function(lambda b, t: scalars.one_minus_power(b, int(t))),
     "exp": _integer_function(scalars.exp),
     "cospi": _integer_function(lambda a, n: scalars.cospi(int(a), int(n))),
+    "rpow": _integer_function(scalars.real_power),
+    "floordiv": np.floor_divide,
 }
 """What each operator of a program does, on arrays of one dtype; see ``spec/arithmetic.md``."""

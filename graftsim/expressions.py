@@ -7,8 +7,10 @@ arguments. ``spec/language.md`` is the normative text.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from graftsim.errors import GraftsimError, nearest
 
@@ -42,7 +44,7 @@ Expression = Number | Name | Apply
 
 FUNCTIONS = {
     **{"sqrt": 1, "abs": 1, "sign": 1, "exp": 1},
-    **{"max": 2, "min": 2, "quotient": 2, "cospi": 2},
+    **{"max": 2, "min": 2, "quotient": 2, "cospi": 2, "rpow": 2},
     "where": 3,
     **{"norm": 1, "sum": 1, "dot": 2},
 }
@@ -51,8 +53,17 @@ FUNCTIONS = {
 REDUCTIONS = ("norm", "sum", "dot")
 COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 
-_BINARY = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div", ast.Pow: "pow"}
+_BINARY = {
+    **{ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div", ast.Pow: "pow"},
+    ast.FloorDiv: "floordiv",
+}
 _COMPARE = {ast.Eq: "eq", ast.NotEq: "ne", ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge"}
+
+
+Calls = Mapping[str, Callable[[ast.Call, str], Expression]]
+"""What may be called beside the functions: name to the expression that a call, at a place, stands for."""
+
+NO_CALLS: Calls = MappingProxyType({})
 
 
 def parse(text: str, where: str) -> Expression:
@@ -71,8 +82,8 @@ def python_ast(text: str, where: str) -> ast.expr:
         raise GraftsimError(f"{where}: {text.strip()[:80]!r} is not an expression: {problem}") from None
 
 
-def from_ast(tree: ast.expr, text: str, where: str, depth: int = 0) -> Expression:
-    """Translate a Python syntax tree; whatever is not on the whitelist is an error."""
+def from_ast(tree: ast.expr, text: str, where: str, depth: int = 0, calls: Calls = NO_CALLS) -> Expression:
+    """Translate a Python syntax tree; whatever is not on the whitelist or among ``calls`` is an error."""
 
     def refuse(problem: str) -> GraftsimError:
         return GraftsimError(f"{where}: in {text.strip()[:120]!r}: {problem}")
@@ -81,7 +92,7 @@ def from_ast(tree: ast.expr, text: str, where: str, depth: int = 0) -> Expressio
         raise refuse(f"at most {DEPTH} levels of nesting are allowed")
 
     def inner(part: ast.expr) -> Expression:
-        return from_ast(part, text, where, depth + 1)
+        return from_ast(part, text, where, depth + 1, calls)
 
     match tree:
         case ast.Constant(value=bool() | None | str() | bytes() | complex()):
@@ -98,31 +109,39 @@ def from_ast(tree: ast.expr, text: str, where: str, depth: int = 0) -> Expressio
         case ast.UnaryOp(op=ast.UAdd(), operand=operand):
             return inner(operand)
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            negated = inner(operand)
-            return Number(-negated.value) if isinstance(negated, Number) else Apply("neg", (negated,))
+            return applied("neg", (inner(operand),))
         case ast.BinOp(op=op, left=left, right=right) if type(op) in _BINARY:
-            return _binary(_BINARY[type(op)], inner(left), inner(right))
+            return applied(_BINARY[type(op)], (inner(left), inner(right)))
         case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARE:
             return Apply(_COMPARE[type(op)], (inner(left), inner(right)))
         case ast.Compare(ops=[_, _, *_]):
             raise refuse("a comparison must have two sides; nest 'where' instead of chaining")
-        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
+        case ast.Call(func=ast.Name(id=name)) if name in calls:
+            return calls[name](tree, where)
+        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=keywords) if not keywords or calls:
             if name not in FUNCTIONS:
-                raise refuse(f"{name!r} is not a function of the language{nearest(name, FUNCTIONS)}")
+                known = nearest(name, [*FUNCTIONS, *calls])
+                raise refuse(f"{name!r} is not a function of the language{' or a schedule' if calls else ''}{known}")
+            if keywords:
+                raise refuse(f"{name} takes its arguments by position")
             if len(arguments) != FUNCTIONS[name]:
                 raise refuse(f"{name} takes {FUNCTIONS[name]} argument(s), received {len(arguments)}")
             return Apply(name, tuple(inner(argument) for argument in arguments))
     raise refuse(
         f"{ast.unparse(tree)[:60]!r} is not allowed; an expression has numbers, names, child.name, "
-        f"+ - * / **, comparisons, and {', '.join(FUNCTIONS)}"
+        f"+ - * / // **, comparisons, and {', '.join(FUNCTIONS)}"
     )
 
 
-def _binary(operator: str, left: Expression, right: Expression) -> Expression:
-    """``1 - b ** t`` is one primitive with one rounding (GS-scalar-one-minus-power)."""
-    if operator == "sub" and left == Number(1.0) and isinstance(right, Apply) and right.operator == "pow":
-        return Apply("one_minus_pow", right.arguments)
-    return Apply(operator, (left, right))
+def applied(operator: str, arguments: tuple[Expression, ...]) -> Expression:
+    """The tree of an operator and its arguments, as the parser makes it: a sign before a number is part of it, and
+    ``1 - b ** t`` is one primitive with one rounding (GS-scalar-one-minus-power)."""
+    match operator, arguments:
+        case "neg", (Number(value),):
+            return Number(-value)
+        case "sub", (Number(1.0), Apply("pow", powers)):
+            return Apply("one_minus_pow", powers)
+    return Apply(operator, arguments)
 
 
 def names(expression: Expression) -> Iterator[str]:
@@ -143,7 +162,7 @@ def operators(expression: Expression) -> Iterator[str]:
 
 
 _SYMBOLS = {
-    **{"add": ("+", 4), "sub": ("-", 4), "mul": ("*", 5), "div": ("/", 5), "pow": ("**", 7)},
+    **{"add": ("+", 4), "sub": ("-", 4), "mul": ("*", 5), "div": ("/", 5), "floordiv": ("//", 5), "pow": ("**", 7)},
     **{"eq": ("==", 3), "ne": ("!=", 3), "lt": ("<", 3), "le": ("<=", 3), "gt": (">", 3), "ge": (">=", 3)},
 }
 
@@ -156,8 +175,10 @@ def unparse(expression: Expression, strength: int = 0) -> str:
     """
     match expression:
         case Number(value):
-            text = repr(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
-            return f"({text})" if value < 0 < strength else text
+            negative = math.copysign(1, value) < 0
+            whole = abs(value) < 1e15 and value == int(value) and (value != 0 or not negative)
+            text = repr(int(value)) if whole else repr(value)
+            return f"({text})" if negative and strength else text
         case Name(path):
             return path
         case Apply("one_minus_pow", arguments):

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from graftsim import expressions, partitions
+from graftsim import expressions, partitions, schedules
 from graftsim.errors import GraftsimError, nearest
 from graftsim.expressions import Expression, Number
 from graftsim.machines import Library, Machine, library
@@ -179,7 +179,8 @@ class _Parser:
             for number in _numbers(value, place):
                 self.check(row.domain, number, place)
             return value
-        expression = expressions.from_ast(tree, self.text, place)
+        expression = expressions.from_ast(tree, self.text, place, calls=schedules.calls())
+        expressions.parse(expressions.unparse(expression), place)  # with its schedules written out it is bounded too
         constant = constant_value(expression)
         if constant is not None:
             self.check(row.domain, constant, place)
@@ -191,7 +192,9 @@ class _Parser:
         reads = set(expressions.names(expression))
         if reads - {"step"}:
             unknown = min(reads - {"step"})
-            raise GraftsimError(f"{place}: a value is a number, a list, or a schedule in 'step'; unknown {unknown!r}")
+            hint = f"; call it, {unknown}(...)" if unknown in schedules.library() else ""
+            problem = f"a value is a number, a list, or a schedule in 'step'; unknown {unknown!r}{hint}"
+            raise GraftsimError(f"{place}: {problem}")
         if reads and not row.schedulable:
             raise GraftsimError(f"{place}: must be a number; it is not schedulable")
         return expression

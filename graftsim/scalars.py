@@ -231,19 +231,90 @@ def exp(x: float) -> float:
 
     def bracket(p: int) -> Bracket:
         q = p + 40
-        y = (ratio.numerator << q) // ratio.denominator
-        k = y // _ln2(q)
-        y -= k * _ln2(q)  # 0 <= y < ln 2, off by less than 2^12 units
-        halvings = 8
-        y >>= halvings
-        total = term = 1 << q
-        n = 1
-        while term:
-            term = (term * y >> q) // n
-            total += term
-            n += 1
-        for _ in range(halvings):
-            total = total * total >> q
-        return total, k - q, 1 << 28
+        return _exp_bracket((ratio.numerator << q) // ratio.denominator, q)
 
     return _ziv(bracket, 128)
+
+
+def _exp_bracket(y: int, q: int) -> Bracket:
+    """e^(y 2^-q) for |y 2^-q| < 800, where y may be off by 2^13 units."""
+    k = y // _ln2(q)
+    y -= k * _ln2(q)  # 0 <= y < ln 2, off by less than 2^12 units more
+    halvings = 8
+    y >>= halvings
+    total = term = 1 << q
+    n = 1
+    while term:
+        term = (term * y >> q) // n
+        total += term
+        n += 1
+    for _ in range(halvings):
+        total = total * total >> q
+    return total, k - q, 1 << 28
+
+
+@lru_cache(maxsize=1 << 16)
+def real_power(x: float, y: float) -> float:
+    """The float64 nearest to x^y for real y; for an integer y it is :func:`power`, and NaN for x < 0 otherwise.
+
+    Ziv's loop ends: y = p 2^-q with p odd, so that x^y is rational only where x is a 2^q-th power of a rational s,
+    and then it is s^p, an integer power; any other value is irrational, hence neither a float nor a tie.
+
+    >>> real_power(2.25, 1.5)
+    3.375
+    """
+    if y == 0 or x == 1:
+        return 1.0
+    if math.isnan(x) or math.isnan(y):
+        return math.nan
+    if y.is_integer():
+        return power(x, int(y))
+    if x < 0:
+        return math.nan
+    if x == 0 or math.isinf(x) or math.isinf(y):
+        return math.inf if (x > 1) == (y > 0) else 0.0
+    size = y * math.log2(x)
+    if size < -1100:
+        return 0.0
+    if size > 1100:
+        return math.inf
+    root = _dyadic_root(x, y.as_integer_ratio()[1])
+    if root is not None:
+        return power(root, y.as_integer_ratio()[0])
+    return _ziv(lambda p: _real_power_bracket(x, y, p))
+
+
+def _dyadic_root(x: float, order: int) -> float | None:
+    """The rational s with s^order = x, for an order that is a power of two; None where there is none."""
+    m, e = _odd(x)
+    while order > 1:
+        root = math.isqrt(m)
+        if e % 2 or root * root != m:
+            return None
+        m, e, order = root, e // 2, order // 2
+    return math.ldexp(m, e)
+
+
+def _real_power_bracket(x: float, y: float, precision: int) -> Bracket:
+    """x^y = e^(y ln x); the logarithm has as many more bits as y has before its point."""
+    q = precision + 40
+    numerator, denominator = y.as_integer_ratio()
+    more = int(abs(y)).bit_length()
+    return _exp_bracket(_log(x, q + more) * numerator // (denominator << more), q)
+
+
+def _log(x: float, q: int) -> int:
+    """ln x in units of 2^-q, off by less than 2^12 of them: k ln 2 + 2 artanh((f - 1) / (f + 1)) for x = f 2^k."""
+    f, k = math.frexp(x)
+    if f < 0.75:
+        f, k = 2 * f, k - 1  # 3/4 <= f < 3/2
+    n, d = f.as_integer_ratio()
+    z = ((n - d) << q) // (n + d)
+    square = z * z >> q
+    total = term = z
+    odd = 3
+    while term not in (0, -1):  # a floored negative number ends at -1
+        term = term * square >> q
+        total += term // odd
+        odd += 2
+    return k * _ln2(q) + 2 * total

@@ -51,7 +51,7 @@ def show(machine: str, *, source: bool = False, machine_file: MachineFiles = Non
     Parameters
     ----------
     machine:
-        The name of a machine, or an expression.
+        The name of a machine or schedule, or an expression.
     source:
         Show the code that the compiled engine runs, and the words of memory that each pass moves.
     """
