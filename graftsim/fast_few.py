@@ -35,7 +35,7 @@ def root_of_few(x: NDArray[Any], row: Rows) -> float:
     """The float64 nearest to sqrt(sum x_i^2) for at most :data:`FEW` elements; ``row`` is zero before and after."""
     largest = 0.0
     for i in range(x.size):
-        size = abs(np.float64(x[i]))
+        size = abs(float(x[i]))
         if not size <= 1e300:  # huge, infinite or NaN: the limbs decide
             return root_by_limbs(x, row)
         largest = max(largest, size)
@@ -46,7 +46,7 @@ def root_of_few(x: NDArray[Any], row: Rows) -> float:
     scale = 2.0 ** -exponent_of(largest)
     hi, lo = 0.0, 0.0
     for i in range(x.size):
-        y = np.float64(x[i]) * scale
+        y = float(x[i]) * scale
         p = y * y
         e = fma(y, y, -p)
         s = hi + p
@@ -63,13 +63,13 @@ def root_of_few(x: NDArray[Any], row: Rows) -> float:
     slack = value * SLACK
     if value + (rest + slack) != value or value + (rest - slack) != value:
         return root_by_limbs(x, row)
-    return value / scale
+    return float(value / scale)
 
 
 @compiled
 def exponent_of(x: float) -> int:
     """e with 2^(e - 1) <= x < 2^e for a normal x > 0."""
-    return ((np.float64(x).view(np.int64) >> 52) & 2047) - 1022
+    return int((np.float64(x).view(np.int64) >> 52) & 2047) - 1022
 
 
 @compiled

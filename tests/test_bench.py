@@ -173,7 +173,7 @@ def test_size_takes_the_place_of_every_size() -> None:
         assert np.max(case.values.get("tensors", 1)) <= 100
         assert case.values.get("dimension") != 100 or case.kind in ("run", "ensemble")
     step = next(group for group in groups if group.name == "step")
-    assert len(step.cases) == 1  # 1e6 and 1e7 have become one
+    assert len(step.cases) == 2  # 1e6 and 1e7 have become one; Adam, and LAMB
 
 
 def test_mistakes_are_one_line(tmp_path: Path) -> None:

@@ -59,7 +59,10 @@ MISTAKES = {
         "cannot write",
     ),
     "overlapping groups": (
-        ["run", "graft(sgd, sgd, partition=sets(a={'w': [0]}, b={'w': [0, 1]}))", "--problem", "quadratic(dimension=2)"],
+        [
+            *["run", "graft(sgd, sgd, partition=sets(a={'w': [0]}, b={'w': [0, 1]}))"],
+            *["--problem", "quadratic(dimension=2)"],
+        ],
         "coordinate w[0] is in a and in b",
     ),
     "values of the wrong shape": (
@@ -169,7 +172,8 @@ def test_both_engines_print_the_same(run) -> None:
 
 def test_help_is_quick_to_import() -> None:
     """Neither help nor ``import graftsim`` may load what only some commands need."""
-    heavy = "[m for m in ('numba', 'torch', 'jax', 'matplotlib', 'sklearn', 'mpmath', 'jsonschema') if m in sys.modules]"
+    names = ("numba", "torch", "jax", "matplotlib", "sklearn", "mpmath", "jsonschema")
+    heavy = f"[m for m in {names} if m in sys.modules]"
     for load in ("import graftsim", "import graftsim.cli"):
         program = f"import sys\n{load}\nassert not {heavy}, {heavy}"
         subprocess.run([sys.executable, "-c", program], check=True)

@@ -57,7 +57,9 @@ def prepare(case: Case, threads: int) -> Field:
     weights: dict[str, Callable[[int], Array]] = {"graftsim": lambda k: ours.weights[_place(layout, k)]}
     grafts = {"graftsim"}
     absent = []
-    if machine.has("torch"):
+    if rates.magnitude != "adam":
+        absent.append(Absent("torch", f"has no {rates.magnitude}"))
+    elif machine.has("torch"):
         from graftsim.bench import torch_side
 
         for each in torch_side.steppers(rates, layout, gradient, threads):

@@ -23,18 +23,20 @@ FACTORS = (1.0, -0.5, 3.0)
 
 @dataclass(frozen=True)
 class Rates:
-    """The two learning rates; all else has its default."""
+    """The two learning rates; all else has the value above."""
 
     adam: float
     momentum: float
+    magnitude: str = "adam"
+    """``adam``, or ``lamb`` with the same rate."""
 
     @staticmethod
     def of(values: Mapping[str, Any]) -> Rates:
-        return Rates(values["adam_lr"], values["momentum_lr"])
+        return Rates(values["adam_lr"], values["momentum_lr"], values.get("magnitude", "adam"))
 
     @property
     def machine(self) -> str:
-        return f"adam(lr={self.adam!r})#momentum(lr={self.momentum!r})"
+        return f"{self.magnitude}(lr={self.adam!r}, eps={EPS!r})#momentum(lr={self.momentum!r})"
 
 
 def shapes(size: int, tensors: int) -> dict[str, tuple[int]]:
@@ -70,7 +72,13 @@ class Equations:
         self.v = BETA2 * self.v + (1 - BETA2) * g * g
         self.b = MOMENTUM * self.b + g
         root = np.sqrt(self.v / (1 - BETA2**self.t)) + EPS
-        return -self.rates.adam * (self.m / (1 - BETA1**self.t)) / root, -self.rates.momentum * self.b
+        u = (self.m / (1 - BETA1**self.t)) / root
+        return -self.rates.adam * self.trust(u) * u, -self.rates.momentum * self.b
+
+    def trust(self, u: NDArray[np.float64]) -> float:
+        """LAMB's ratio of norms; 1 where either is 0, and for Adam."""
+        n_w, n_u = float(np.linalg.norm(self.weights)), float(np.linalg.norm(u))
+        return n_w / n_u if self.rates.magnitude == "lamb" and n_w and n_u else 1.0
 
     def graft(self, g: NDArray[Any]) -> None:
         """One step of Adam#SGD(momentum)."""

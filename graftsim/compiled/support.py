@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from graftsim.fast_rounding import add_row, compiled, root, total
+from graftsim.sums import Rows
 
 
 @compiled
@@ -30,7 +33,7 @@ def sign(x, one):
 
 
 @compiled
-def finish(rows, group_of_slot, out, squares):
+def finish(rows: Rows, group_of_slot: Rows, out: Any, squares: bool) -> None:
     """out[group] = the rounded sum of its slots' rows, or its root for ``squares``; a group's slots are neighbours."""
     slot = 0
     while slot < group_of_slot.size:
