@@ -27,7 +27,7 @@ def distance(oracle: bounds.Bounded, got) -> float:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("expression", [*expressions(), *GRAFTS])
+@pytest.mark.parametrize("expression", [*expressions(), *GRAFTS], ids=str)
 def test_the_engine_lies_within_the_oracle_s_bound(expression: str, dtype: str) -> None:
     program = graftsim.build(expression, LAYOUT, dtype)
     engine, oracle = graftsim.Engine(program), bounds.Bounds(program, bounds.arbitrary(60))
@@ -43,7 +43,7 @@ def test_the_engine_lies_within_the_oracle_s_bound(expression: str, dtype: str) 
         weights, state = out.weights, out.state
 
 
-@pytest.mark.parametrize("expression", [*expressions(), *GRAFTS])
+@pytest.mark.parametrize("expression", [*expressions(), *GRAFTS], ids=str)
 def test_bounds_in_float64_are_those_of_the_oracle(expression: str) -> None:
     """The fast bounds that conformance uses agree with those over exact values to first order."""
     program = graftsim.build(expression, LAYOUT)

@@ -229,7 +229,7 @@ class RenamedAndForgetful(Renamed):
         ("torch.optim:Adan", None, None, "did you mean 'Adam'"),
         ("torch.optm:Adam", None, None, "torch.optm"),
         ("no_such_module:Adam", None, None, "no module 'no_such_module'"),
-        ("torch.optim:NAdam", None, None, "torch.optim:Adam,"),
+        ("torch.optim:ASGD", None, None, "torch.optim:Adam,"),
         ("torch:pi", None, None, "can be called"),
         (ADAM, "adan", None, "did you mean 'adam'"),
         (ADAM, "sgd", None, "its machines are adam"),

@@ -84,4 +84,19 @@ def _optax(native: Any) -> Candidate:
     return OptaxCandidate(native)
 
 
-_WRAPPERS: dict[str, Callable[[Any], Candidate]] = {"torch": _torch, "optax": _optax}
+def _keras(native: Any) -> Candidate:
+    from graftsim_conformance.keras_native import KerasCandidate
+
+    return KerasCandidate(native)
+
+
+_WRAPPERS: dict[str, Callable[[Any], Candidate]] = {"torch": _torch, "optax": _optax, "keras": _keras}
+
+
+def backend(framework: str) -> tuple[str, str] | None:
+    """Name and version of what a framework with several backends runs on in this process; None if it has but one."""
+    if framework != "keras":
+        return None
+    from graftsim_conformance import keras_native
+
+    return keras_native.backend()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from graftsim.machines import library
 from graftsim.notation import Instance
 from graftsim_conformance import candidates, golden
 from graftsim_conformance.cases import Case, read_parameters, settled
-from graftsim_conformance.dialects import Row, Target, fixed, targets
+from graftsim_conformance.dialects import Row, Target, absent, fixed, targets
 from graftsim_conformance.follow import BUDGET, Comparison, Recorded, failure, follow, record
 from graftsim_conformance.probes import LAYOUT
 from graftsim_conformance.report import Failure, Report, RowReport
@@ -47,13 +47,22 @@ def check(target: str, machine: str | None = None, like: str | None = None) -> R
     native = candidates.load(target)
     if (like or target) not in known:
         raise GraftsimError(
-            f"there is no dialect of {target!r}; known are {', '.join(sorted(known))}; "
+            f"there is no dialect of {target!r}{_why_not(target)}; known are {', '.join(sorted(known))}; "
             "one whose arguments and state have the same names can be given with like"
         )
     dialect = known[like or target]
     chosen = [(row, row.instance) for row in dialect.rows] if machine is None else [_claimed(dialect, machine)]
-    rows = tuple(_row(target, native, dialect, row, instance) for row, instance in chosen)
-    return Report(target, machine, BUDGET, _versions(dialect), rows)
+    name, version = candidates.backend(dialect.framework) or ("", "")
+    rows = tuple(_row(target, native, dialect, row, instance, name) for row, instance in chosen)
+    versions = _versions(dialect) | ({name: version} if name else {})
+    return Report(target, machine, BUDGET, versions, rows, name)
+
+
+def _why_not(target: str) -> str:
+    """The reason that a dialect file gives for having no such target."""
+    module, _, name = target.partition(":")
+    reason = absent().get(module.partition(".")[0], {}).get(name)
+    return f" ({reason})" if reason else ""
 
 
 def _versions(dialect: Target) -> dict[str, str]:
@@ -72,7 +81,9 @@ def _claimed(target: Target, machine: str) -> tuple[Row, Instance]:
             f"{machine!r} reads {', '.join(sorted(needed))}, which must be arguments of one row of {target.path}; "
             f"its machines are {has}"
         )
-    row = min(fits, key=lambda row: (len(_set_by(row) ^ needed), _apart(row.instance, claim)))
+    row = min(
+        fits, key=lambda row: (len(_set_by(row) ^ needed), _others(row.instance, claim), _apart(row.instance, claim))
+    )
     known = {**fixed(row.instance), **fixed(claim)}
     return row, settled(claim, known)
 
@@ -87,6 +98,12 @@ def _suits(row: Row, parameters: set[str], needed: set[str]) -> bool:
     return set(compiler.build(row.instance, LAYOUT).parameters) == parameters and needed <= known
 
 
+def _others(first: Instance, second: Instance) -> int:
+    """How many machines are not the same one."""
+    pairs = zip(first.children.values(), second.children.values(), strict=False)
+    return (first.machine.name != second.machine.name) + sum(_others(a, b) for a, b in pairs)
+
+
 def _apart(first: Instance, second: Instance) -> int:
     """How many names and option values differ."""
     own = sum(
@@ -99,16 +116,17 @@ def _apart(first: Instance, second: Instance) -> int:
 Trial = tuple[Case, list[Recorded]]
 
 
-def _row(target: str, native: object, dialect: Target, row: Row, claim: Instance) -> RowReport:
+def _row(target: str, native: object, dialect: Target, row: Row, claim: Instance, backend: str) -> RowReport:
     """Run all cases of the row's machine; hold the claimed machine against each."""
-    held = fixed(claim)
+    held, rounded = fixed(claim), row.through_float32.get(backend, ())
     trials = [
-        (case, _run(target, native, dialect.framework, row, case, held)) for case in golden.of_machine(row.instance)
+        (case, _run(target, native, dialect.framework, row, case, held, rounded))
+        for case in golden.of_machine(row.instance)
     ]
     tally = _Tally()
     for case, steps in trials:
         program = compiler.build(settled(claim, steps[0].settings), case.layout, case.dtype)
-        for comparison in follow(program, steps):
+        for comparison in follow(program, steps, row.float32):
             tally.add(case, comparison)
             if tally.failure is None:
                 tally.failure = failure(case, program, comparison)
@@ -123,14 +141,25 @@ def _row(target: str, native: object, dialect: Target, row: Row, claim: Instance
         largest=tally.largest,
         largest_at=tally.largest_at,
         unread=tuple(path for path in slots if any(path not in state for state in read)),
+        float32=row.float32,
         failure=tally.failure,
         hint=_hint(claim, row, dialect, trials) if tally.failure else "",
+        through_float32=tuple(rounded),
+        known=row.not_expressible.get(backend, ""),
     )
 
 
-def _run(target: str, native: object, framework: str, row: Row, case: Case, held: dict[str, float]) -> list[Recorded]:
+def _run(
+    target: str,
+    native: object,
+    framework: str,
+    row: Row,
+    case: Case,
+    held: dict[str, float],
+    rounded: Collection[str],
+) -> list[Recorded]:
     try:
-        return record(candidates.wrap(framework, native), row, case, held)
+        return record(candidates.wrap(framework, native), row, case, held, rounded)
     except GraftsimError as error:
         raise GraftsimError(f"{target}, row {row.variant}, case {case.name}: {error}") from None
     except Exception as error:
@@ -164,7 +193,7 @@ def _hint(claim: Instance, row: Row, dialect: Target, trials: list[Trial]) -> st
     """Which other options of the same machine would pass, those nearest to the claim first."""
     others = sorted(itertools.islice(_alternatives(claim), ALTERNATIVES), key=lambda other: _apart(claim, other))
     for other in others:
-        if _apart(claim, other) and all(_agrees(other, trial) for trial in trials):
+        if _apart(claim, other) and all(_agrees(other, trial, row.float32) for trial in trials):
             return f"it agrees with {', '.join(_changes(claim, other))}"
     if fixed(claim).items() - fixed(row.instance).items():
         defaults = ", ".join(f"{name}={value}" for name, value in dialect.defaults.items())
@@ -172,12 +201,12 @@ def _hint(claim: Instance, row: Row, dialect: Target, trials: list[Trial]) -> st
     return "it agrees with no other options of this machine"
 
 
-def _agrees(machine: Instance, trial: Trial) -> bool:
+def _agrees(machine: Instance, trial: Trial, float32: tuple[str, ...]) -> bool:
     case, steps = trial
     program = compiler.build(settled(machine, steps[0].settings), case.layout, case.dtype)
     if not set(read_parameters(program)) <= set(steps[0].settings):
         return False  # a hyperparameter that the case says nothing about
-    return all(bool(np.all(comparison.units <= BUDGET)) for comparison in follow(program, steps))
+    return all(bool(np.all(comparison.units <= BUDGET)) for comparison in follow(program, steps, float32))
 
 
 def _alternatives(instance: Instance) -> Iterator[Instance]:

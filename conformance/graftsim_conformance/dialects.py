@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from dataclasses import dataclass
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources.abc import Traversable
 from typing import Any
 
 from graftsim import compiler, documents, notation
@@ -23,6 +25,12 @@ class Row:
     machine: str
     arguments: Mapping[str, Any]
     state: Mapping[str, str]
+    float32: tuple[str, ...] = ()
+    """Slots that the native keeps in float32 whatever the dtype of the weights."""
+    through_float32: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Backend to the hyperparameters that the native rounds to float32 there, whatever the dtype of the weights."""
+    not_expressible: Mapping[str, str] = field(default_factory=dict)
+    """Backend to the reason why the machine cannot give what the native computes there."""
 
     @property
     def instance(self) -> Instance:
@@ -79,11 +87,21 @@ def fixed(instance: Instance, prefix: str = "") -> dict[str, float]:
 def targets() -> Mapping[str, Target]:
     """All targets of the spec's dialects, by import path."""
     found: dict[str, Target] = {}
-    folder = documents.spec() / "dialects"
-    for file in sorted(folder.iterdir(), key=lambda file: file.name):
-        if file.name.endswith(".yaml"):
-            found |= read(documents.read_yaml(file), str(file))
+    for file in _files():
+        found |= read(documents.read_yaml(file), str(file))
     return found
+
+
+def _files() -> list[Traversable]:
+    folder = documents.spec() / "dialects"
+    return sorted((file for file in folder.iterdir() if file.name.endswith(".yaml")), key=lambda file: file.name)
+
+
+@functools.cache
+def absent() -> Mapping[str, Mapping[str, str]]:
+    """Optimizers that no row describes: framework to name to reason."""
+    read_all = [documents.read_yaml(file) for file in _files()]
+    return {document["framework"]: document.get("absent", {}) for document in read_all}
 
 
 def rows() -> list[Row]:
@@ -102,7 +120,16 @@ def read(document: Any, where: str) -> dict[str, Target]:
     found = {}
     for path, target in document["targets"].items():
         rows = [
-            Row(path, variant, row["machine"], row["arguments"], row.get("state", {}))
+            Row(
+                path,
+                variant,
+                row["machine"],
+                row["arguments"],
+                row.get("state", {}),
+                tuple(row.get("float32", [])),
+                row.get("through_float32", {}),
+                row.get("not_expressible", {}),
+            )
             for variant, row in target["rows"].items()
         ]
         for row in rows:
@@ -128,6 +155,17 @@ def _check(row: Row, where: str) -> None:
     if named != needed:
         odd = sorted(needed.symmetric_difference(named))[0]
         raise GraftsimError(f"{where}: the arguments must name {', '.join(sorted(needed))}; {odd!r} differs")
+    for name in itertools.chain.from_iterable(row.through_float32.values()):
+        if name not in named:
+            raise GraftsimError(
+                f"{where}: through_float32 must name hyperparameters of the arguments; {name!r} is none"
+                f"{nearest(name, named)}"
+            )
     for slot in row.state:
         if slot not in program.slots:
             raise GraftsimError(f"{where}: the machine has no state {slot!r}{nearest(slot, program.slots)}")
+    for slot in row.float32:
+        if slot not in row.state:
+            raise GraftsimError(
+                f"{where}: float32 must name slots under state; {slot!r} is none{nearest(slot, row.state)}"
+            )

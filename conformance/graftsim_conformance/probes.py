@@ -74,7 +74,11 @@ class Probe:
     values: Mapping[str, Any]
 
 
-CONSTANT = {"momentum": 0.9, "beta1": 0.9, "weight_decay": 0.5, "scale": 1.0, "graft.eps": 0.0}
+CONSTANT = {
+    **{"momentum": 0.9, "beta1": 0.9, "weight_decay": 0.5, "scale": 1.0, "graft.eps": 0.0},
+    **{"threshold": 5.0, "momentum_decay": 0.004, "yogi.initial_accumulator": 2.0**-10},
+    **{"trust": 0.125, "ceiling": 0.75, "ratio_eps": 0.125},
+}
 PROBES: dict[str, Probe] = {
     "mixed": Probe(
         mixed,
@@ -91,7 +95,7 @@ PROBES: dict[str, Probe] = {
             **CONSTANT,
             "lr": [0.5, 0.05, 0.25],
             **{"eps": 0.03125, "beta2": 0.99, "rho": 0.99, "dampening": 0.0},
-            **{"initial_accumulator": 0.0, "lr_decay": 0.0},
+            **{"initial_accumulator": 0.0, "lr_decay": 0.0, "momentum_decay": 1.0},
         },
     ),
     "spike": Probe(
@@ -100,7 +104,7 @@ PROBES: dict[str, Probe] = {
             **CONSTANT,
             "lr": [0.1, 0.02],
             **{"momentum": 0.75, "beta1": 0.5, "eps": 0.5, "beta2": 0.9, "rho": 0.75, "dampening": 0.5},
-            **{"initial_accumulator": 0.1, "lr_decay": 0.5, "scale": 0.5, "graft.eps": 0.01},
+            **{"initial_accumulator": 0.1, "lr_decay": 0.5, "scale": 0.5, "graft.eps": 0.01, "trust": 2.0**-10},
         },
     ),
 }
@@ -123,6 +127,7 @@ EVERY = ("mixed", "mixed-zero", "tiny", "tiny-zero", "spike", "spike-zero")
 SOME = ("mixed", "mixed-zero")
 
 _HEAVY = "momentum(form=heavy_ball, first_step"
+_RADAM = "radam(otherwise=momentum, rectified"
 NATIVE: dict[str, str] = {
     "sgd": "sgd",
     "momentum-accumulate": f"{_HEAVY}=accumulate)",
@@ -140,27 +145,71 @@ NATIVE: dict[str, str] = {
     "rmsprop-inside-centered": "rmsprop(eps_placement=inside, centered=on)",
     "rmsprop-inside-lr_inside": "rmsprop(eps_placement=inside, momentum_form=lr_inside)",
     "rmsprop-inside-centered-lr_inside": "rmsprop(eps_placement=inside, centered=on, momentum_form=lr_inside)",
+    "rmsprop-inside-bias_correction": "rmsprop(eps_placement=inside, bias_correction=on)",
+    "rmsprop-inside-lr_inside-nesterov": "rmsprop(eps_placement=inside, momentum_form=lr_inside, nesterov=on)",
+    "adadelta": "adadelta",
     "adam-corrected": "adam(eps_placement=corrected)",
     "adam-inside": "adam(eps_placement=inside)",
+    "amsgrad-raw": "amsgrad(maximum=raw, eps_placement=corrected)",
+    "amsgrad-corrected": "amsgrad(maximum=corrected, eps_placement=corrected)",
+    "amsgrad-uncorrected": "amsgrad(maximum=uncorrected, eps_placement=corrected)",
+    "adamax-in_max": "adamax(eps_placement=in_max)",
+    "nadam-scheduled": "nadam(form=scheduled)",
+    "nadam-constant": "nadam(form=constant)",
+    "radam-above-hat": f"{_RADAM}=above, eps_placement=hat)",
+    "radam-at_least-corrected": f"{_RADAM}=at_least, eps_placement=corrected)",
+    "yogi": "yogi",
+    "novograd": "novograd(averaging=off)",
+    "lars-combined": "lars(norm_of=combined, form=lr_inside)",
+    "lars-combined-nesterov": "lars(norm_of=combined, form=lr_inside, nesterov=on)",
+    "lamb": "lamb(bias_correction=on, weight_norm=plain)",
+    "lion": "lion",
+    "sign_sgd": "sign_sgd",
+    "signum": "signum",
     "decay_in_gradient-sgd": "decay_in_gradient(sgd)",
     "decay_in_gradient-momentum-copy": f"decay_in_gradient({_HEAVY}=copy))",
     "decay_in_gradient-adagrad-outside": "decay_in_gradient(adagrad(eps_placement=outside))",
     "decay_in_gradient-rmsprop-outside": "decay_in_gradient(rmsprop(eps_placement=outside))",
     "decay_in_gradient-adam-corrected": "decay_in_gradient(adam(eps_placement=corrected))",
+    "decay_in_gradient-adadelta": "decay_in_gradient(adadelta)",
+    "decay_in_gradient-amsgrad-raw": "decay_in_gradient(amsgrad(maximum=raw, eps_placement=corrected))",
+    "decay_in_gradient-adamax-in_max": "decay_in_gradient(adamax(eps_placement=in_max))",
+    "decay_in_gradient-nadam-scheduled": "decay_in_gradient(nadam(form=scheduled))",
+    "decay_in_gradient-radam-above-hat": f"decay_in_gradient({_RADAM}=above, eps_placement=hat))",
     "decay_decoupled-adam-corrected": "decay_decoupled(adam(eps_placement=corrected))",
+    "decay_decoupled-amsgrad-raw": "decay_decoupled(amsgrad(maximum=raw, eps_placement=corrected))",
+    "decay_decoupled-adamax-in_max": "decay_decoupled(adamax(eps_placement=in_max))",
+    "decay_decoupled-nadam-scheduled": "decay_decoupled(nadam(form=scheduled))",
+    "decay_decoupled-nadam-constant": "decay_decoupled(nadam(form=constant))",
+    "decay_decoupled-radam-above-hat": f"decay_decoupled({_RADAM}=above, eps_placement=hat))",
+    "decay_decoupled-lion": "decay_decoupled(lion)",
+    "momentum-lr_inside": "momentum(form=lr_inside)",
+    "momentum-lr_inside-nesterov": "momentum(form=lr_inside, nesterov=on)",
+    "adam-hat": "adam(eps_placement=hat)",
+    "amsgrad-raw-hat": "amsgrad(maximum=raw, eps_placement=hat)",
+    "adamax-outside": "adamax(eps_placement=outside)",
+    "decay_decoupled-sgd": "decay_decoupled(sgd)",
+    "decay_decoupled-momentum-lr_inside": "decay_decoupled(momentum(form=lr_inside))",
+    "decay_decoupled-adagrad-inside": "decay_decoupled(adagrad(eps_placement=inside))",
+    "decay_decoupled-rmsprop-inside": "decay_decoupled(rmsprop(eps_placement=inside))",
+    "decay_decoupled-adam-hat": "decay_decoupled(adam(eps_placement=hat))",
 }
 """Machines that a native optimizer has; every stream is run on each."""
 
 REFERENCE: dict[str, str] = {
-    "momentum-lr_inside": "momentum(form=lr_inside)",
-    "momentum-lr_inside-nesterov": "momentum(form=lr_inside, nesterov=on)",
     "momentum-ema": "momentum(form=ema)",
     "adagrad-raw_gradient": "adagrad(momentum_on=raw_gradient)",
     "adagrad-preconditioned": "adagrad(momentum_on=preconditioned)",
     "rmsprop-clamp": "rmsprop(eps_placement=clamp)",
-    "adam-hat": "adam(eps_placement=hat)",
     "adam-clamp": "adam(eps_placement=clamp)",
+    "rmsprop-clamp-bias_correction": "rmsprop(eps_placement=clamp, bias_correction=on)",
+    "adamw": "adamw",
+    "radam-at_least-hat-skip": "radam(rectified=at_least, otherwise=skip, eps_placement=hat)",
+    "novograd-averaging": "novograd(averaging=on)",
+    "lars-separate-heavy_ball": "lars(norm_of=separate, form=heavy_ball)",
+    "lamb-in_rate-clamped": "lamb(bias_correction=in_rate, weight_norm=clamped)",
     "graft-adam-sgd": "adam#sgd",
+    "graft-lamb-novograd": "lamb#novograd",
     "graft-sgd-adam": "sgd#adam",
     "graft-global-adagrad-momentum": "graft(adagrad, momentum, partition=global)",
 }

@@ -8,6 +8,9 @@ from typing import Any
 
 from graftsim_conformance.hexfloat import to_hex
 
+PROFILE = "scalars-through-float32"
+"""Some hyperparameters stand rounded to float32 in a computation that is otherwise float64."""
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -40,7 +43,11 @@ class Failure:
 
 @dataclass(frozen=True)
 class RowReport:
-    """One row of a dialect: a machine against all its cases."""
+    """One row of a dialect: a machine against all its cases.
+
+    The reference was given the hyperparameters that ``through_float32`` names rounded, as the native rounds them: the
+    profile :data:`PROFILE`. ``known`` is what the dialect says of a difference that the machine cannot express.
+    """
 
     variant: str
     machine: str
@@ -50,16 +57,18 @@ class RowReport:
     largest: float
     largest_at: str
     unread: tuple[str, ...]
+    float32: tuple[str, ...] = ()
     failure: Failure | None = None
     hint: str = ""
+    through_float32: tuple[str, ...] = ()
+    known: str = ""
 
     @property
     def passed(self) -> bool:
         return self.failure is None and self.comparisons > 0
 
     def lines(self) -> list[str]:
-        verdict = "equivalent" if self.passed else "NOT equivalent"
-        rows = [f"{self.variant}: {verdict} to {self.machine}"]
+        rows = [f"{self.variant}: {_verdict(self.passed, bool(self.through_float32))} to {self.machine}"]
         rows.append(
             f"  {self.comparisons} values in {self.cases} cases; largest error {self.largest:.3g} bounds"
             + (f" ({self.largest_at})" if self.largest_at else "")
@@ -68,8 +77,14 @@ class RowReport:
             rows.append(f"  {self.undecided} values lie where rounding decides a branch, and are not compared")
         if self.unread:
             rows.append(f"  not read from the candidate, carried by the reference: {', '.join(self.unread)}")
+        if self.float32:
+            rows.append(f"  kept in float32 by the candidate, and judged so: {', '.join(self.float32)}")
+        if self.through_float32:
+            rows.append(f"  rounded to float32, as by the candidate: {', '.join(self.through_float32)}")
         if self.failure:
             rows += [f"  {line}" for line in self.failure.lines()]
+        if self.failure and self.known:
+            rows.append(f"  known: {self.known}")
         if self.hint:
             rows.append(f"  hint: {self.hint}")
         return rows
@@ -84,6 +99,7 @@ class Report:
     budget: float
     versions: Mapping[str, str]
     rows: tuple[RowReport, ...] = field(default=())
+    backend: str = ""
 
     @property
     def passed(self) -> bool:
@@ -100,6 +116,9 @@ class Report:
         document = asdict(self)
         for row, found in zip(document["rows"], self.rows, strict=True):
             row |= {"passed": found.passed, "largest": _number(found.largest), "unread": list(found.unread)}
+            row |= {"float32": list(found.float32)}
+            rounded = found.through_float32
+            row |= {"through_float32": list(rounded), "profile": PROFILE if rounded else ""}
             if found.failure:
                 failure = found.failure
                 row["failure"] |= {"got": to_hex(failure.got), "want": to_hex(failure.want)}
@@ -110,11 +129,16 @@ class Report:
 
     def lines(self) -> list[str]:
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
-        verdict = "equivalent" if self.passed else "NOT equivalent"
-        rows = [f"{self.target} ({versions})"]
+        verdict = _verdict(self.passed, any(row.through_float32 for row in self.rows))
+        rows = [f"{self.target}{f' on {self.backend}' if self.backend else ''} ({versions})"]
         rows += [line for row in self.rows for line in row.lines()]
         allowed = f"largest error {self.largest:.3g} of {self.budget:g} allowed error bounds"
         return [*rows, f"{verdict}: {allowed}, float64, one step at a time (GS-budget-comparison)"]
+
+
+def _verdict(passed: bool, rounded: bool) -> str:
+    under = f" under the profile {PROFILE}" if rounded else ""
+    return f"equivalent{under}" if passed else f"NOT equivalent{under}"
 
 
 def _count(value: int) -> str:

@@ -110,8 +110,9 @@ class _Splitter:
     def named(self, node: Node) -> Node:
         if node.operator in ("number", "read"):
             return node
-        if node.operator == "lift" and node.arguments[0].operator in ("number", "read"):
-            return node.arguments[0] if node.arguments[0].operator == "number" else node
+        if node.operator == "lift":
+            inner = self.named(node.arguments[0])
+            return inner if inner.operator == "number" else replace(node, arguments=(inner,))
         if node.kind.rank is Rank.GROUP:
             node = self.without_scalars(node)
         key = _key(node)

@@ -61,7 +61,7 @@ class Text:
                 text = f"{self.of(arguments[0], own)} {_INFIX[operator]} {self.of(arguments[1], own + 1)}"
                 return f"({text})" if own < strength else text
             case operator:
-                return f"{_FUNCTIONS[operator]}({', '.join(self.of(argument) for argument in arguments)})"
+                return f"{_FUNCTIONS.get(operator, operator)}({', '.join(self.of(argument) for argument in arguments)})"
 
     def wide(self, node: Node) -> str:
         """A factor of a product that is formed in float64."""
