@@ -93,7 +93,7 @@ class _Batch:
             return
         one = whole.WholeRun(self.program, kernel)
         free: queue.SimpleQueue[whole.WholeRun] = queue.SimpleQueue()
-        for runner in [one, *(one.another() for _ in range(threads - 1))]:
+        for runner in [one, *(one.another(kernel) for _ in range(threads - 1))]:
             free.put(runner)
 
         def member_run(row: tuple[int, Instance, int]) -> tuple[int, Trajectory]:

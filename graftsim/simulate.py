@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,7 @@ from graftsim import problems
 from graftsim.compiler import build
 from graftsim.engine import Engine
 from graftsim.errors import GraftsimError
-from graftsim.layouts import Array
+from graftsim.layouts import Array, Layout
 from graftsim.notation import Instance
 from graftsim.problems.arguments import SEEDS, integer
 from graftsim.problems.problem import Kernel, Problem
@@ -133,7 +134,7 @@ def _chosen(engine: str, problem: Problem, program: Program) -> Runner:
     if kernel is None or why:
         warnings.warn(f"run by the reference engine, since {why}", stacklevel=3)
         return partial(_run, problem, Engine(program))
-    return partial(run_compiled, problem, whole.WholeRun(program, kernel), {})
+    return partial(run_compiled, problem, _whole(program, kernel), {})
 
 
 def run_compiled(
@@ -189,8 +190,31 @@ def _run(
     return record.trajectory(complete=moment.step == steps)
 
 
+@lru_cache(maxsize=64)
+def _built(machine: str, layout: Layout, dtype: str) -> Program:
+    """Runs of one expression, with machines of the spec, share a program, and with it what was compiled for it."""
+    return build(machine, layout, dtype)
+
+
+_WHOLE: OrderedDict[tuple[Program, str], WholeRun] = OrderedDict()
+
+
+def _whole(program: Program, kernel: Kernel) -> WholeRun:
+    """The compiled run of a program with a kernel, made once for the programs that were used last."""
+    from graftsim.compiled.whole import WholeRun
+
+    key = (program, kernel.name)
+    if key not in _WHOLE:
+        _WHOLE[key] = WholeRun(program, kernel)
+        if len(_WHOLE) > 64:
+            _WHOLE.popitem(last=False)
+    return _WHOLE[key].another(kernel)
+
+
 def _program(machine: str | Instance | Program, problem: Problem, dtype: str) -> Program:
-    if not isinstance(machine, Program):
+    if isinstance(machine, str):
+        return _built(machine, problem.layout, dtype)
+    if isinstance(machine, Instance):
         return build(machine, problem.layout, dtype)
     if machine.layout != problem.layout or machine.dtype != np.dtype(dtype):
         raise GraftsimError(

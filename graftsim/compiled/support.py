@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from graftsim.fast_rounding import add_row, compiled, root, total
+from graftsim.fast_rounding import add_row, compiled, inlined, root, total
 from graftsim.sums import Rows
 
 
@@ -30,6 +30,13 @@ def smaller(a, b):
 def sign(x, one):
     """1, -1, or x itself where it is a zero or NaN; ``one`` is 1 in x's type."""
     return one if x > 0 else (-one if x < 0 else x)
+
+
+@inlined
+def write(record: Any, row: int, values: Any) -> None:
+    """record[row] = values, as a loop, which for a few numbers is quicker than an assignment of arrays."""
+    for i in range(values.size):
+        record[row, i] = values[i]
 
 
 @compiled

@@ -40,30 +40,30 @@ def can_compile(program: Program, kernel: Kernel | None) -> str | None:
 
 
 class WholeRun:
-    """A program on a problem with a kernel. One object serves one run at a time; :meth:`another` serves another."""
+    """A program on the problems of one kernel. One object serves one run at a time; :meth:`another` serves another."""
 
     def __init__(self, program: Program, kernel: Kernel) -> None:
-        self.program, self.kernel = program, kernel
+        self.program = program
         self.engine = CompiledEngine(program)
         self.source = self.engine.source
         self.writer = _Writer(self.source, kernel.name)
         # Passing a dozen arrays to each function costs more than a small problem's arithmetic, hence inlined.
         self.function = load(self.source.text("inlined") + "\n\n" + self.writer.text()).run
         self.cut = self.engine.cut(np.ones(len(program.layout.tensors), bool))
-        self.buffers = self._buffers()
+        self.buffers = self._buffers(kernel)
 
-    def another(self) -> WholeRun:
-        """The same run with buffers of its own, for another thread; nothing is compiled."""
+    def another(self, kernel: Kernel) -> WholeRun:
+        """The same with buffers of its own, for another thread or other data; nothing is compiled."""
         found = copy.copy(self)
-        found.buffers = found._buffers()
+        found.buffers = self._buffers(kernel)
         return found
 
-    def _buffers(self) -> dict[str, NDArray[Any]]:
+    def _buffers(self, kernel: Kernel) -> dict[str, NDArray[Any]]:
         """All that lives as long as the run and belongs to nobody else."""
         program, source, names = self.program, self.source, self.source.names
         made = self.cut.plan
         found: dict[str, NDArray[Any]] = {"g": np.zeros(program.layout.size, program.dtype)}
-        found |= {"start": made.start, "stop": made.stop, "data": self.kernel.data}
+        found |= {"start": made.start, "stop": made.stop, "data": kernel.data}
         found |= {identifier: made.group[key] for key, identifier in source.member.items()}
         found |= {names[name]: values for name, values in self.engine.lowered.constants.items()}
         found |= {source.array(name): np.zeros(program.layout.size, program.dtype) for name in source.stored}
@@ -164,20 +164,21 @@ class _Writer:
             lines.append(f"pass_{each.level}(0, start.size, {', '.join(source.pass_arguments(each, signature)[2:])})")
             for row in signature.sums:
                 target, squares = names[row.target], row.operator == "norm"
-                lines += [f"finish(rows_{target}, group_{target}, {target}, {squares})", f"rows_{target}[:] = 0"]
+                lines += [f"if group_{target}.size:", f"    finish(rows_{target}, group_{target}, {target}, {squares})"]
+                lines.append(f"    rows_{target}[:] = 0")
         program = source.program
         for path, slot in program.slots.items():
             if slot.kind.rank is Rank.GROUP and slot.new != slot.old:
                 lines.append(f"{names[path]}[:] = {names[slot.new]}")
         lines.append("if (phase + k + 1) % every == 0:")
-        lines += ["    record_loss[row] = loss(w, data)", "    record_w[row] = w"]
-        lines += [f"    record_{names[path]}[row] = {names[path]}" for path in self.kept]
-        lines += [f"    record_{names[path]}[row] = {names[program.info[path]]}" for path in self.recorded]
+        lines += ["    record_loss[row] = loss(w, data)", "    write(record_w, row, w)"]
+        lines += [f"    write(record_{names[path]}, row, {names[path]})" for path in self.kept]
+        lines += [f"    write(record_{names[path]}, row, {names[program.info[path]]})" for path in self.recorded]
         lines.append("    row += 1")
         head = [*function("run", self.arguments()), "    row = 0"]
         body = ["    for k in range(steps):", *(f"        {line}" for line in lines), ""]
         imports = (
-            "from graftsim.compiled.support import finish\n"
+            "from graftsim.compiled.support import finish, write\n"
             f"from graftsim.problems.kernels import {self.kernel}_gradient as gradient\n"
             f"from graftsim.problems.kernels import {self.kernel}_loss as loss\n\n\n"
         )

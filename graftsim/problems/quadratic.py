@@ -66,7 +66,7 @@ class Quadratic:
         turned = self.turned(weights)
         return float(0.5 * np.cumsum(self.spectrum * turned * turned)[-1])  # from the first to the last
 
-    @property
+    @cached_property
     def kernel(self) -> Kernel | None:
         """In its eigenbasis the quadratic can be compiled."""
         return None if self.rotation is not None else Kernel("diagonal", self.spectrum)
