@@ -28,11 +28,6 @@ class Candidate(Protocol):
         ...
 
 
-def signed(source: str) -> tuple[str, float]:
-    """The native name and the sign of a state source: ``-TraceState.trace`` holds the slot times -1."""
-    return (source[1:], -1.0) if source.startswith("-") else (source, 1.0)
-
-
 def load(target: str) -> Any:
     """The object that ``module:attribute`` names.
 

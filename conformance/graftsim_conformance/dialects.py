@@ -51,6 +51,11 @@ class Row:
         }
 
 
+def signed(source: str) -> tuple[str, float]:
+    """The native name and the sign of a state source: ``-TraceState.trace`` holds the slot times -1."""
+    return (source[1:], -1.0) if source.startswith("-") else (source, 1.0)
+
+
 def paths(source: Any) -> set[str]:
     """The hyperparameters that an argument is made of; literals have none."""
     return {part for part in (source if isinstance(source, list) else [source]) if isinstance(part, str)}

@@ -16,7 +16,7 @@ import numpy as np
 
 from graftsim.errors import GraftsimError
 from graftsim.layouts import Array, Layout
-from graftsim_conformance.candidates import signed
+from graftsim_conformance.dialects import signed
 
 RATE = "learning_rate"
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from graftsim.layouts import Array, Layout
-from graftsim_conformance.candidates import signed
+from graftsim_conformance.dialects import signed
 
 
 class TorchCandidate:

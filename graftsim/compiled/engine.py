@@ -26,6 +26,7 @@ from graftsim import documents, engine, partitions
 from graftsim.compiled import plan, support, tables
 from graftsim.compiled.lowering import lower
 from graftsim.compiled.source import BLOCK, Signature, Source
+from graftsim.errors import GraftsimError
 from graftsim.interpreter import check_settings
 from graftsim.layouts import Array
 from graftsim.partitions import Partition
@@ -58,7 +59,10 @@ def load(text: str) -> ModuleType:
         return sys.modules[name]
     path = cache_folder() / f"{name}.py"
     if not path.exists() or path.read_text("utf-8") != text:
-        documents.write_atomically(path, lambda file: file.write(text.encode()))
+        try:
+            documents.write_atomically(path, lambda file: file.write(text.encode()))
+        except GraftsimError as error:
+            raise GraftsimError(f"{error}; set GRAFTSIM_CACHE to a folder that can be written") from None
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
