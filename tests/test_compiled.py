@@ -133,7 +133,7 @@ def test_the_second_start_compiles_nothing(tmp_path, monkeypatch) -> None:
 
 def test_a_cache_that_cannot_be_written_says_what_to_do(monkeypatch) -> None:
     monkeypatch.setenv("GRAFTSIM_CACHE", "/proc/none")
-    with pytest.raises(graftsim.GraftsimError, match="cannot write .*; set GRAFTSIM_CACHE to a folder"):
+    with pytest.raises(graftsim.GraftsimError, match=r"cannot write .*; set GRAFTSIM_CACHE to a folder"):
         CompiledEngine(graftsim.build("scaled(scaled(scaled(momentum)))", {"w": (2,)}))
 
 
