@@ -22,7 +22,7 @@ from graftsim.notation import Instance
 from graftsim.problems.problem import Problem
 from graftsim.program import Program
 from graftsim.record import Moment, Record, meta_of
-from graftsim.simulate import run_compiled, simulate
+from graftsim.simulate import keeping, run_compiled, simulate
 from graftsim.trajectory import Trajectory
 
 Progress = Callable[[int], object]
@@ -37,11 +37,12 @@ def ensemble(
     record_every: int = 1,
     threads: int = 1,
     progress: Progress | None = None,
+    keep_every: int | None = None,
 ) -> list[Trajectory]:
     """Run each machine on a problem; the trajectories in the order of ``machines``.
 
     Args:
-        problem, steps, dtype, record_every: as of :func:`graftsim.simulate.simulate`.
+        problem, steps, dtype, record_every, keep_every: as of :func:`graftsim.simulate.simulate`.
         machines: one for each member.
         seeds: one for each member, or one for all.
         threads: how many members run at a time; no bit depends on it.
@@ -68,7 +69,7 @@ def ensemble(
             progress(sum(result is not None for result in results))
 
     for batch in batches.values():
-        _Batch(found, members[batch[0]], dtype, record_every, steps).run(
+        _Batch(found, members[batch[0]], dtype, record_every, keeping(keep_every, record_every), steps).run(
             [(number, members[number], chosen[number]) for number in batch], threads, done
         )
     return [result for result in results if result is not None]
@@ -77,8 +78,11 @@ def ensemble(
 class _Batch:
     """Members of one program."""
 
-    def __init__(self, problem: Problem, first: Instance, dtype: str, record_every: int, steps: int) -> None:
-        self.problem, self.dtype, self.record_every, self.steps = problem, dtype, record_every, steps
+    def __init__(
+        self, problem: Problem, first: Instance, dtype: str, record_every: int, keep_every: int, steps: int
+    ) -> None:
+        self.problem, self.dtype, self.steps = problem, dtype, steps
+        self.record_every, self.keep_every = record_every, keep_every
         self.program: Program = build(first, problem.layout, dtype)
 
     def run(
@@ -89,7 +93,8 @@ class _Batch:
         kernel = getattr(self.problem, "kernel", None)
         if kernel is None or whole.can_compile(self.program, kernel):
             for number, member, seed in members:
-                done(number, simulate(self.problem, member, self.steps, seed, self.dtype, self.record_every))
+                arguments = (self.steps, seed, self.dtype, self.record_every)
+                done(number, simulate(self.problem, member, *arguments, keep_every=self.keep_every))
             return
         one = whole.WholeRun(self.program, kernel)
         free: queue.SimpleQueue[whole.WholeRun] = queue.SimpleQueue()
@@ -116,7 +121,7 @@ class _Batch:
         settings = dict(_numbers(member, ""))
         weights = self.problem.start(seed, np.dtype(self.dtype))
         state = Engine(program).initial_state(settings)
-        record = Record(meta_of(program, self.problem, seed, self.record_every), program, self.steps)
+        record = Record(meta_of(program, self.problem, seed, self.record_every, self.keep_every), program, self.steps)
         return run_compiled(self.problem, runner, settings, record, Moment(0, weights, state, {}), self.steps, None)
 
 

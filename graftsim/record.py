@@ -44,75 +44,119 @@ class Record:
     """Rows of a trajectory, in arrays that are allocated once; memory is taken as rows are written."""
 
     def __init__(self, meta: Meta, program: Program, steps: int) -> None:
-        self.meta, self._rows = meta, 0
-        room, layout = -(-steps // meta.record_every) + 1, program.layout
-        kinds = {path: program.kinds[name] for path, name in program.info.items()}
+        self.meta, self._rows, self._keeps = meta, 0, 0
+        room, keeps = -(-steps // meta.record_every) + 1, -(-steps // meta.keep_every) + 1
+        layout, kinds = program.layout, {path: program.kinds[name] for path, name in program.info.items()}
         widths = {path: layout.size if k.rank is Rank.COORDINATE else k.partition.count for path, k in kinds.items()}
         slots = {
             path: (slot.shape(layout)[0], program.dtype if slot.kind.rank is Rank.COORDINATE else np.dtype(float))
             for path, slot in program.slots.items()
         }
-        row = 16 + program.dtype.itemsize * layout.size + 8 * sum(widths.values())
-        row += sum(width * dtype.itemsize for width, dtype in slots.values())
-        if room * row > trajectory.BYTES:
+        kept = 8 + program.dtype.itemsize * layout.size + sum(width * dtype.itemsize for width, dtype in slots.values())
+        row = 16 + 8 * sum(widths.values())
+        if room * row + keeps * kept > trajectory.BYTES:
             raise GraftsimError(
-                f"a trajectory must have at most {trajectory.BYTES >> 30} GiB; {room} rows of {row} bytes have more: "
-                f"record at most every {-(-steps * row // trajectory.BYTES) + 1} steps (record_every)"
+                f"a trajectory must have at most {trajectory.BYTES >> 30} GiB; {room} rows of {row} bytes and {keeps} "
+                f"kept weights and states of {kept} have more: "
+                f"record at most every {-(-steps * (row + kept) // trajectory.BYTES) + 1} steps (record_every)"
             )
-        self._steps, self._loss = np.empty(room, np.int64), np.empty(room)
-        self._weights = np.empty((room, layout.size), program.dtype)
-        self._state = {path: np.empty((room, width), dtype) for path, (width, dtype) in slots.items()}
+        self._steps, self._loss, self._kept = np.empty(room, np.int64), np.empty(room), np.empty(keeps, np.int64)
+        self._weights = np.empty((keeps, layout.size), program.dtype)
+        self._state = {path: np.empty((keeps, width), dtype) for path, (width, dtype) in slots.items()}
         self._info = {path: np.empty((room - 1, width)) for path, width in widths.items()}
 
     def holds(self, step: int) -> bool:
-        """Whether the last row is that of a step."""
+        """Whether the last row of losses is that of a step."""
         return self._rows > 0 and int(self._steps[self._rows - 1]) == step
 
+    def keeps(self, step: int) -> bool:
+        """Whether the last row of weights is that of a step."""
+        return self._keeps > 0 and int(self._kept[self._keeps - 1]) == step
+
     def add(self, moment: Moment, loss: float) -> None:
-        """Write a row; an interrupt on the way leaves the rows before it whole."""
+        """Write the rows of a step that ``record_every`` divides, unless they stand there."""
+        if not self.holds(moment.step):
+            self._add_losses(moment, loss)
+        if moment.step % self.meta.keep_every == 0 and not self.keeps(moment.step):
+            self._keep(moment)
+
+    def finish(self, moment: Moment, loss: float) -> None:
+        """Write the rows of the last step, whatever its number."""
+        if not self.holds(moment.step):
+            self._add_losses(moment, loss)
+        if not self.keeps(moment.step):
+            self._keep(moment)
+
+    def _add_losses(self, moment: Moment, loss: float) -> None:
+        """An interrupt on the way leaves the rows before it whole."""
         row = self._rows
-        self._steps[row], self._loss[row], self._weights[row] = moment.step, loss, moment.weights
-        for path, values in moment.state.items():
-            self._state[path][row] = values
+        self._steps[row], self._loss[row] = moment.step, loss
         for path, values in moment.info.items():
             self._info[path][row - 1] = values
         self._rows = row + 1
 
+    def _keep(self, moment: Moment) -> None:
+        row = self._keeps
+        self._kept[row], self._weights[row] = moment.step, moment.weights
+        for path, values in moment.state.items():
+            self._state[path][row] = values
+        self._keeps = row + 1
+
+    def begin_with(self, done: Trajectory, step: int) -> None:
+        """The rows of another record of the run before a step. An end between two recorded steps goes."""
+        rows = (done.steps < step) & (done.steps % self.meta.record_every == 0)
+        keeps = (done.kept < step) & (done.kept % self.meta.keep_every == 0)
+        self._rows, self._keeps = int(rows.sum()), int(keeps.sum())
+        self._steps[: self._rows], self._loss[: self._rows] = done.steps[rows], done.loss[rows]
+        self._kept[: self._keeps], self._weights[: self._keeps] = done.kept[keeps], done.weights[keeps]
+        for path, values in done.state.items():
+            self._state[path][: self._keeps] = values[keeps]
+        for path, values in done.info.items():
+            self._info[path][: max(self._rows - 1, 0)] = values[rows[1:]]
+
     def room(self, done: int, count: int) -> Rows:
         """The rows that ``count`` steps after step ``done`` will write."""
-        every = self.meta.record_every
-        begin, end = self._rows, self._rows + (done + count) // every - done // every
+        losses = slice(self._rows, self._rows + len(multiples(self.meta.record_every, done, count)))
+        keeps = slice(self._keeps, self._keeps + len(multiples(self.meta.keep_every, done, count)))
+        infos = slice(losses.start - 1, losses.stop - 1)
         return Rows(
-            self._weights[begin:end],
-            self._loss[begin:end],
-            {path: values[begin:end] for path, values in self._state.items()},
-            {path: values[begin - 1 : end - 1] for path, values in self._info.items()},
+            self._weights[keeps],
+            self._loss[losses],
+            {path: values[keeps] for path, values in self._state.items()},
+            {path: values[infos] for path, values in self._info.items()},
         )
 
     def wrote(self, done: int, count: int) -> None:
         """The rows that :meth:`room` gave are filled."""
-        every = self.meta.record_every
-        steps = np.arange(done // every + 1, (done + count) // every + 1) * every
-        self._steps[self._rows : self._rows + len(steps)] = steps
-        self._rows += len(steps)
+        losses, keeps = (multiples(every, done, count) for every in (self.meta.record_every, self.meta.keep_every))
+        self._steps[self._rows : self._rows + len(losses)] = losses
+        self._kept[self._keeps : self._keeps + len(keeps)] = keeps
+        self._rows, self._keeps = self._rows + len(losses), self._keeps + len(keeps)
 
     def trajectory(self, complete: bool) -> Trajectory:
-        n, full = self._rows, self._rows == len(self._steps)
+        n, k = self._rows, self._keeps
 
         def rows(values: Array, count: int) -> Array:
-            return values if full else values[:count].copy()  # an interrupted run gives back the room it did not need
+            """An interrupted run gives back the room that it did not need."""
+            return values if count == len(values) else values[:count].copy()
 
         return Trajectory(
             Meta(**{**vars(self.meta), "complete": complete}),
-            rows(self._steps, n),
-            rows(self._weights, n),
-            rows(self._loss, n),
-            {path: rows(values, n) for path, values in self._state.items()},
-            {path: rows(values, n - 1) for path, values in self._info.items()},
+            steps=rows(self._steps, n),
+            kept=rows(self._kept, k),
+            weights=rows(self._weights, k),
+            loss=rows(self._loss, n),
+            state={path: rows(values, k) for path, values in self._state.items()},
+            info={path: rows(values, n - 1) for path, values in self._info.items()},
         )
 
 
-def meta_of(program: Program, problem: Problem, seed: int, record_every: int) -> Meta:
+def multiples(every: int, done: int, count: int) -> NDArray[np.int64]:
+    """The steps after ``done``, ``count`` of them, that ``every`` divides."""
+    return np.arange(done // every + 1, (done + count) // every + 1) * every
+
+
+def meta_of(program: Program, problem: Problem, seed: int, record_every: int, keep_every: int) -> Meta:
     kinds = {path: program.kinds[name] for path, name in program.info.items()}
     names = {
         path: tuple(map(program.layout.where, range(program.layout.size)))
@@ -121,4 +165,4 @@ def meta_of(program: Program, problem: Problem, seed: int, record_every: int) ->
         for path, kind in kinds.items()
     }
     layout, dtype = program.layout, program.dtype.name
-    return Meta(str(program.instance), str(problem), layout, dtype, seed, record_every, False, names)
+    return Meta(str(program.instance), str(problem), layout, dtype, seed, record_every, keep_every, False, names)

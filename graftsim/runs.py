@@ -33,6 +33,7 @@ class Run:
     seed: int = 0
     dtype: str = "float64"
     record_every: int = 1
+    keep_every: int | None = None
     prediction: str | None = None
     name: str | None = None
 
@@ -112,7 +113,12 @@ def execute(
     problem = problems.parse(run.problem)
     prediction = None if run.prediction is None else _prediction(problem, run.prediction)
     machine = notation.parse(run.machine, machines)
-    found = simulate(problem, machine, run.steps, run.seed, run.dtype, run.record_every, progress, engine=engine)
+    found = simulate(
+        *(problem, machine, run.steps, run.seed, run.dtype, run.record_every),
+        progress=progress,
+        engine=engine,
+        keep_every=run.keep_every,
+    )
     return Result(run, found, problem.measures(found.last), prediction)
 
 

@@ -40,6 +40,7 @@ def simulate(
     progress: Progress | None = None,
     start: Array | None = None,
     engine: str = "numpy",
+    keep_every: int | None = None,
 ) -> Trajectory:
     """Run ``steps`` steps of a machine on a problem.
 
@@ -51,6 +52,8 @@ def simulate(
         seed: of what the run draws, such as the order of mini-batches.
         dtype: float32 or float64.
         record_every: one row of the trajectory for so many steps; the start and the last step always have one.
+        keep_every: weights and state are kept for so many steps, a multiple of ``record_every``, which it is unless
+            given. A run goes on from where they were kept.
         progress: called with the number of each step that is done.
         start: weights to start from, flat, in place of the problem's.
         engine: ``numpy``, the reference; or ``compiled``, the same bits in one compiled loop, which pays for many
@@ -66,11 +69,12 @@ def simulate(
     integer("steps", steps, 0, STEPS)
     integer("seed", seed, 0, SEEDS)
     integer("record_every", record_every, 1, STEPS)
+    keep_every = keeping(keep_every, record_every)
     program = _program(machine, found, dtype)
     weights = found.start(seed, program.dtype) if start is None else np.array(start)
     _check_start(weights, program)
     first = Moment(0, weights, Engine(program).initial_state(), {})
-    record = Record(meta_of(program, found, seed, record_every), program, steps)
+    record = Record(meta_of(program, found, seed, record_every, keep_every), program, steps)
     return _chosen(engine, found, program)(record, first, steps, progress)
 
 
@@ -102,20 +106,29 @@ def resume(
     for what, given, was in (("problem", str(found), meta.problem), ("machine", str(program.instance), meta.machine)):
         if given != was:
             raise GraftsimError(f"to resume, the {what} must be the one that was run, {was}; received {given}")
-    row = done.row(int(done.steps[-1]) if at is None else at)
-    begin = int(done.steps[row])
+    begin = int(done.kept[-1]) if at is None else at
+    moment = _moment(done, begin)
     integer("steps", steps, begin, STEPS)
-    record = Record(meta_of(program, found, meta.seed, meta.record_every), program, steps)
-    for earlier in range(row):
-        if done.steps[earlier] % meta.record_every == 0:  # an earlier end between two recorded steps goes
-            record.add(_moment(done, earlier), float(done.loss[earlier]))
-    return _chosen(engine, found, program)(record, _moment(done, row), steps, progress)
+    record = Record(meta_of(program, found, meta.seed, meta.record_every, meta.keep_every), program, steps)
+    record.begin_with(done, begin)
+    return _chosen(engine, found, program)(record, moment, steps, progress)
 
 
-def _moment(done: Trajectory, row: int) -> Moment:
-    state = {path: values[row].copy() for path, values in done.state.items()}
+def keeping(keep_every: int | None, record_every: int) -> int:
+    """How often weights and state are kept."""
+    if keep_every is None:
+        return record_every
+    integer("keep_every", keep_every, 1, STEPS)
+    if keep_every % record_every:
+        raise GraftsimError(f"keep_every must be a multiple of record_every, {record_every}; received {keep_every}")
+    return keep_every
+
+
+def _moment(done: Trajectory, step: int) -> Moment:
+    kept, row = done.kept_row(step), done.row(step)
+    state = {path: values[kept].copy() for path, values in done.state.items()}
     info = {path: values[row - 1].copy() for path, values in done.info.items()} if row else {}
-    return Moment(int(done.steps[row]), done.weights[row].copy(), state, info)
+    return Moment(step, done.weights[kept].copy(), state, info)
 
 
 Runner = Callable[[Record, Moment, int, Progress | None], Trajectory]
@@ -147,8 +160,8 @@ def run_compiled(
     progress: Progress | None,
 ) -> Trajectory:
     """Block after block of steps in the compiled loop; an interrupt is heard between them."""
-    every, done = record.meta.record_every, moment.step
-    if done % every == 0 and not record.holds(done):
+    done = moment.step
+    if done % record.meta.record_every == 0:
         record.add(moment, problem.loss(moment.weights))
     weights, info = moment.weights.copy(), moment.info
     state = {path: values.copy() for path, values in moment.state.items()}
@@ -156,7 +169,7 @@ def run_compiled(
         while done < steps:
             count = min(run.block(state), steps - done)
             rows = record.room(done, count)
-            info = run.advance(weights, state, done, count, every, rows, settings)
+            info = run.advance(weights, state, done, count, record.meta, rows, settings)
             record.wrote(done, count)
             done += count
             if progress:
@@ -164,8 +177,7 @@ def run_compiled(
                     progress(step)
     except KeyboardInterrupt:
         pass
-    if not record.holds(done):
-        record.add(Moment(done, weights, state, info), problem.loss(weights))
+    record.finish(Moment(done, weights, state, info), problem.loss(weights))
     return record.trajectory(complete=done == steps)
 
 
@@ -185,8 +197,7 @@ def _run(
                     progress(number)
         except KeyboardInterrupt:
             pass
-        if not record.holds(moment.step):
-            record.add(moment, problem.loss(moment.weights))
+        record.finish(moment, problem.loss(moment.weights))
     return record.trajectory(complete=moment.step == steps)
 
 

@@ -46,6 +46,7 @@ class Meta:
     dtype: str
     seed: int
     record_every: int
+    keep_every: int
     complete: bool
     """Whether the run came to its end; False where it was interrupted."""
     groups: Mapping[str, tuple[str, ...]]
@@ -55,21 +56,23 @@ class Meta:
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """R + 1 recorded moments of a run; row 0 is the start. n is the number of coordinates.
+    """R + 1 recorded moments of a run, K + 1 of them with weights and state; row 0 is the start.
 
-    Rows stand at every ``record_every``-th step and at the last. Two trajectories hold the same bits exactly where
-    their digests are equal.
+    Losses and info stand at every ``record_every``-th step and at the last, weights (n coordinates) and state at every
+    ``keep_every``-th and at the last. Two trajectories hold the same bits exactly where their digests are equal.
     """
 
     meta: Meta
     steps: NDArray[np.int64]
     """The step after which each row was recorded, shape (R + 1,); the first is 0."""
+    kept: NDArray[np.int64]
+    """The step after which each row of weights and state stands, shape (K + 1,); the first is 0."""
     weights: Array
-    """Shape (R + 1, n), of the run's dtype."""
+    """Shape (K + 1, n), of the run's dtype."""
     loss: NDArray[np.float64]
     """Shape (R + 1,)."""
     state: Mapping[str, Array]
-    """By path: shape (R + 1, k)."""
+    """By path: shape (K + 1, k)."""
     info: Mapping[str, NDArray[np.float64]]
     """By path, such as ``ratio`` or ``magnitude.ratio``: shape (R, groups), of the recorded steps from 1 on."""
 
@@ -91,6 +94,7 @@ class Trajectory:
     def _arrays(self) -> dict[str, NDArray[Any]]:
         return {
             "steps": self.steps,
+            "kept": self.kept,
             "weights": self.weights,
             "loss": self.loss,
             **{f"state/{path}": self.state[path] for path in sorted(self.state)},
@@ -103,11 +107,21 @@ class Trajectory:
         Raises:
             GraftsimError: that step was not recorded.
         """
-        row = int(np.searchsorted(self.steps, step))
-        if row == len(self.steps) or self.steps[row] != step:
-            raise GraftsimError(
-                f"step {step} must be one that was recorded: every {self.meta.record_every} from 0 to {self.steps[-1]}"
-            )
+        return self._row(self.steps, step, "recorded", self.meta.record_every)
+
+    def kept_row(self, step: int) -> int:
+        """The row of weights and state after a step.
+
+        Raises:
+            GraftsimError: they were not kept there.
+        """
+        return self._row(self.kept, step, "kept", self.meta.keep_every)
+
+    @staticmethod
+    def _row(steps: NDArray[np.int64], step: int, what: str, every: int) -> int:
+        row = int(np.searchsorted(steps, step))
+        if row == len(steps) or steps[row] != step:
+            raise GraftsimError(f"step {step} must be one that was {what}: every {every} from 0 to {steps[-1]}")
         return row
 
     def save(self, path: str | Path) -> None:
@@ -153,12 +167,13 @@ def load(path: str | Path) -> Trajectory:
 
 def _fits(found: Trajectory) -> bool:
     """Whether all arrays have as many rows and columns as the others say."""
-    rows, meta = len(found.steps), found.meta
+    rows, kept, meta = len(found.steps), len(found.kept), found.meta
     return (
-        found.weights.shape == (rows, meta.layout.size)
+        bool(np.isin(found.kept, found.steps).all())
+        and found.weights.shape == (kept, meta.layout.size)
         and found.weights.dtype.name == meta.dtype
         and found.loss.shape == (rows,)
-        and all(values.shape[:1] == (rows,) for values in found.state.values())
+        and all(values.shape[:1] == (kept,) for values in found.state.values())
         and {path: (rows - 1, len(names)) for path, names in meta.groups.items()}
         == {path: values.shape for path, values in found.info.items()}
     )

@@ -60,7 +60,7 @@ def test_resume_refuses_another_run():
         resume(done, "wilson(positives=3, negatives=4, batch=3)", 9)
     with pytest.raises(GraftsimError, match="the machine must be the one that was run"):
         resume(done, PROBLEMS[0], 9, machine=notation.parse("sgd(lr=0.1)"))
-    with pytest.raises(GraftsimError, match="step 3 must be one that was recorded: every 2 from 0 to 4"):
+    with pytest.raises(GraftsimError, match="step 3 must be one that was kept: every 2 from 0 to 4"):
         resume(done, PROBLEMS[0], 9, at=3)
     with pytest.raises(GraftsimError, match="steps: must be an integer from 4"):
         resume(done, PROBLEMS[0], 3)

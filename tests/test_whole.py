@@ -7,7 +7,7 @@ import pytest
 from graftsim.ensemble import ensemble
 from graftsim.errors import GraftsimError
 from graftsim.simulate import resume, simulate
-from graftsim.trajectory import Trajectory
+from graftsim.trajectory import Trajectory, load
 
 PROBLEMS = ["quadratic(dimension=7)", "quadratic(eigenvalues=[0, 3.5, 1e-3])", "not_descent()", "divergent()"]
 MACHINES = [
@@ -38,6 +38,34 @@ def test_blocks_of_steps_are_invisible(monkeypatch) -> None:
     for steps in (1, 2, 7, 40):
         monkeypatch.setattr(whole, "STEPS", steps)
         assert simulate(PROBLEMS[0], MACHINES[0], 40, record_every=3, engine="compiled").digest == expected.digest
+
+
+@pytest.mark.parametrize("engine", ["numpy", "compiled"])
+def test_weights_and_state_may_be_kept_more_seldom(engine: str) -> None:
+    every = simulate(PROBLEMS[0], MACHINES[0], 25, record_every=2)
+    seldom = simulate(PROBLEMS[0], MACHINES[0], 25, record_every=2, keep_every=6, engine=engine)
+    assert seldom.steps.tolist() == every.steps.tolist()
+    assert seldom.kept.tolist() == [0, 6, 12, 18, 24, 25]
+    assert seldom.loss.tobytes() == every.loss.tobytes()
+    assert all(seldom.info[path].tobytes() == values.tobytes() for path, values in every.info.items())
+    rows = [every.kept_row(step) for step in seldom.kept.tolist()]
+    assert seldom.weights.tobytes() == every.weights[rows].tobytes()
+    assert all(seldom.state[path].tobytes() == values[rows].tobytes() for path, values in every.state.items())
+    for at in (6, 18, 25):
+        half = resume(seldom, PROBLEMS[0], 40, at=at, engine=engine)
+        assert half.digest == simulate(PROBLEMS[0], MACHINES[0], 40, record_every=2, keep_every=6).digest
+    with pytest.raises(GraftsimError, match="step 8 must be one that was kept: every 6 from 0 to 25"):
+        resume(seldom, PROBLEMS[0], 40, at=8)
+    with pytest.raises(GraftsimError, match="keep_every must be a multiple of record_every, 2; received 3"):
+        simulate(PROBLEMS[0], MACHINES[0], 5, record_every=2, keep_every=3)
+
+
+def test_a_kept_trajectory_is_saved_and_read(tmp_path) -> None:
+    seldom = simulate(PROBLEMS[0], MACHINES[0], 25, record_every=5, keep_every=10)
+    seldom.save(tmp_path / "run.npz")
+    assert load(tmp_path / "run.npz").digest == seldom.digest
+    found = ensemble(PROBLEMS[0], [MACHINES[0]], 25, record_every=5, keep_every=10)
+    assert digests(found) == [seldom.digest]
 
 
 def test_a_run_goes_on_from_one_engine_to_the_other() -> None:

@@ -72,6 +72,7 @@ def run(
     seed: int = 0,
     dtype: str = "float64",
     record_every: int = 1,
+    keep_every: int | None = None,
     engine: str = "numpy",
     out: Path | None = None,
     plot: Path | None = None,
@@ -89,8 +90,9 @@ def run(
         The name of a run that comes with graftsim, the path of a run file, or (with --problem) a machine.
     problem:
         A problem, when SOURCE is a machine.
-    steps, seed, dtype, record_every:
-        Of a run given by --problem; a run file has its own.
+    steps, seed, dtype, record_every, keep_every:
+        Of a run given by --problem; a run file has its own. Losses and ratios are recorded every so many steps, weights
+        and state kept every so many, a multiple.
     engine:
         numpy, the reference, or compiled: the same bits in one compiled loop, for long runs.
     out:
@@ -100,7 +102,9 @@ def run(
     """
     from graftsim.cli import running
 
-    running.run_all(source, problem, steps, seed, dtype, record_every, engine, out, plot, machine_file or [])
+    running.run_all(
+        source, problem, steps, seed, dtype, record_every, keep_every, engine, out, plot, machine_file or []
+    )
 
 
 @app.command

@@ -24,13 +24,14 @@ def run_all(
     seed: int,
     dtype: str,
     record_every: int,
+    keep_every: int | None,
     engine: str,
     out: Path | None,
     plot: Path | None,
     machine_files: Sequence[Path],
 ) -> None:
     """Do the runs, print them, and write what was asked for."""
-    single = Run(problem, source, steps, seed, dtype, record_every) if problem else None
+    single = Run(problem, source, steps, seed, dtype, record_every, keep_every) if problem else None
     chosen = RunFile("", "", (single,)) if single else _load(source)
     machines = Library(machine_files) if machine_files else None
     if plot:

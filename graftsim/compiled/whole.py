@@ -22,8 +22,9 @@ from graftsim.interpreter import check_settings
 from graftsim.layouts import Array
 from graftsim.problems.problem import Kernel
 from graftsim.program import Program, Rank
-from graftsim.record import Rows
+from graftsim.record import Rows, multiples
 from graftsim.sums import REGISTERS
+from graftsim.trajectory import Meta
 
 TABLE = 1 << 21
 """At most so many numbers in the tables of a block of steps."""
@@ -87,10 +88,10 @@ class WholeRun:
         return max(1, min(STEPS, TABLE // (max(widest, 1) * max(len(self.engine.lowered.scalars), 1))))
 
     def advance(
-        self, weights: Array, state: dict[str, Array], done: int, steps: int, every: int, rows: Rows,
+        self, weights: Array, state: dict[str, Array], done: int, steps: int, meta: Meta, rows: Rows,
         settings: Mapping[str, float],
     ) -> dict[str, NDArray[np.float64]]:  # fmt: skip
-        """``steps`` steps after step ``done``, in place; rows are written after steps that ``every`` divides.
+        """``steps`` steps after step ``done``, in place; rows are written where ``meta`` wants them.
 
         Returns the info of the last step.
         """
@@ -99,7 +100,8 @@ class WholeRun:
         if done == 0:
             check_settings(self.program, lambda node: self.engine.scalar(node, 1), settings, 1)
         tables.check(self.program, known, done + 1)
-        arguments: dict[str, Any] = {"steps": steps, "every": every, "phase": done, "w": weights, **self.buffers}
+        arguments: dict[str, Any] = {"steps": steps, "phase": done, "w": weights, **self.buffers}
+        arguments |= {"every": meta.record_every, "keep": meta.keep_every}
         for name, _rank, _partition in self.writer.scalars:
             table = known[name]
             arguments[names[name]] = np.ascontiguousarray(np.broadcast_to(table, (steps, table.shape[1])))
@@ -110,7 +112,7 @@ class WholeRun:
         arguments |= {"record_w": rows.weights, "record_loss": rows.loss}
         arguments |= {f"record_{names[path]}": rows.info[path] for path in self.writer.recorded}
         self.function(*(arguments[name] for name in self.writer.arguments()))
-        self._scalars(state, known, done, steps, every, rows)
+        self._scalars(state, known, done, steps, meta, rows)
         return {path: self._info(name, known).copy() for path, name in self.program.info.items()}
 
     def _info(self, name: str, known: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
@@ -118,18 +120,18 @@ class WholeRun:
         return known[name][-1] if found is None else found
 
     def _scalars(
-        self, state: dict[str, Array], known: Mapping[str, NDArray[Any]], done: int, steps: int, every: int, rows: Rows
+        self, state: dict[str, Array], known: Mapping[str, NDArray[Any]], done: int, steps: int, meta: Meta, rows: Rows
     ) -> None:
         """Scalar state and scalar info come from the tables."""
-        written = np.arange(every - done % every, steps + 1, every) - 1
+        losses, keeps = (multiples(every, done, steps) - done - 1 for every in (meta.record_every, meta.keep_every))
         for path, slot in self.program.slots.items():
             if slot.kind.rank is Rank.SCALAR:
                 table = np.broadcast_to(known[slot.new], (steps, state[path].size))
-                rows.state[path][:] = table[written]
+                rows.state[path][:] = table[keeps]
                 state[path][:] = table[-1]
         for path, name in self.program.info.items():
             if path not in self.writer.recorded:
-                rows.info[path][:] = np.broadcast_to(known[name], (steps, known[name].shape[1]))[written]
+                rows.info[path][:] = np.broadcast_to(known[name], (steps, known[name].shape[1]))[losses]
 
 
 class _Writer:
@@ -146,7 +148,7 @@ class _Writer:
 
     def arguments(self) -> list[str]:
         source, names = self.source, self.source.names
-        found = ["steps", "every", "phase", "data", "w", "g", "start", "stop", *source.member.values()]
+        found = ["steps", "every", "keep", "phase", "data", "w", "g", "start", "stop", *source.member.values()]
         for each, signature, groups in zip(source.lowered.passes, source.passes, source.groups, strict=True):
             found += source.groups_arguments(groups)[1:] if groups.targets else []
             found += source.pass_arguments(each, signature)[5:]
@@ -171,11 +173,12 @@ class _Writer:
             if slot.kind.rank is Rank.GROUP and slot.new != slot.old:
                 lines.append(f"{names[path]}[:] = {names[slot.new]}")
         lines.append("if (phase + k + 1) % every == 0:")
-        lines += ["    record_loss[row] = loss(w, data)", "    write(record_w, row, w)"]
-        lines += [f"    write(record_{names[path]}, row, {names[path]})" for path in self.kept]
+        lines.append("    record_loss[row] = loss(w, data)")
         lines += [f"    write(record_{names[path]}, row, {names[program.info[path]]})" for path in self.recorded]
-        lines.append("    row += 1")
-        head = [*function("run", self.arguments()), "    row = 0"]
+        lines += ["    row += 1", "if (phase + k + 1) % keep == 0:", "    write(record_w, kept, w)"]
+        lines += [f"    write(record_{names[path]}, kept, {names[path]})" for path in self.kept]
+        lines.append("    kept += 1")
+        head = [*function("run", self.arguments()), "    row, kept = 0, 0"]
         body = ["    for k in range(steps):", *(f"        {line}" for line in lines), ""]
         imports = (
             "from graftsim.compiled.support import finish, write\n"
