@@ -10,6 +10,7 @@ import dataclasses
 import queue
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +25,9 @@ from graftsim.program import Program
 from graftsim.record import Moment, Record, meta_of
 from graftsim.simulate import keeping, run_compiled, simulate
 from graftsim.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from graftsim.compiled.whole import WholeRun
 
 Progress = Callable[[int], object]
 
@@ -97,7 +101,7 @@ class _Batch:
                 done(number, simulate(self.problem, member, *arguments, keep_every=self.keep_every))
             return
         one = whole.WholeRun(self.program, kernel)
-        free: queue.SimpleQueue[whole.WholeRun] = queue.SimpleQueue()
+        free: queue.SimpleQueue[WholeRun] = queue.SimpleQueue()
         for runner in [one, *(one.another(kernel) for _ in range(threads - 1))]:
             free.put(runner)
 
@@ -113,10 +117,7 @@ class _Batch:
             for number, trajectory in pool.map(member_run, members):
                 done(number, trajectory)
 
-    def member(self, runner: object, member: Instance, seed: int) -> Trajectory:
-        from graftsim.compiled.whole import WholeRun
-
-        assert isinstance(runner, WholeRun)
+    def member(self, runner: WholeRun, member: Instance, seed: int) -> Trajectory:
         program = dataclasses.replace(self.program, instance=member)
         settings = dict(_numbers(member, ""))
         weights = self.problem.start(seed, np.dtype(self.dtype))

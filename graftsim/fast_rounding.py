@@ -182,17 +182,23 @@ def _integer_root(high: np.uint64, low: np.uint64) -> np.uint64:
 
 
 @compiled
+def _not_finite(row: Rows) -> float:
+    """The sum of a row that has counted infinities or NaN."""
+    up, down, nan = row[-3], row[-2], row[-1]
+    if nan or (up and down):
+        return np.nan
+    return np.inf if up else -np.inf
+
+
+@compiled
 def root(row: Rows) -> float:
     """The float64 nearest to the square root of the row's value, as ``sums.rounded("norm", ...)``; carries the row.
 
     Cut to 107 or 108 bits, the sum has a root of 54 bits: 53 and the one that decides, with a sticky bit below. Where
     the result is subnormal the cut is higher, at half of 2^-1074.
     """
-    up, down, nan = row[-3], row[-2], row[-1]
-    if nan or (up and down):
-        return np.nan
-    if up or down:
-        return np.inf if up else -np.inf
+    if row[-3] or row[-2] or row[-1]:
+        return _not_finite(row)
     carry(row)
     bits, unit = _length(row), unit_of(row)
     cut = bits - 108
@@ -206,11 +212,8 @@ def root(row: Rows) -> float:
 @compiled
 def total(row: Rows) -> float:
     """The float64 nearest to the row's value, as ``sums.rounded("sum", ...)``; carries the row."""
-    up, down, nan = row[-3], row[-2], row[-1]
-    if nan or (up and down):
-        return np.nan
-    if up or down:
-        return np.inf if up else -np.inf
+    if row[-3] or row[-2] or row[-1]:
+        return _not_finite(row)
     carry(row)
     if row[-4] >= 0:
         return _magnitude(row)

@@ -40,10 +40,14 @@ class Domain:
             return Domain(text, low, high, match[1] == "(", match[4] == ")")
         raise GraftsimError(f"{where}: a domain is '>= a', '> a' or an interval such as '[0, 1)'; received {text!r}")
 
-    def __contains__(self, value: float) -> bool:
+    def covers(self, value: Any) -> Any:
+        """Whether a number, or each of an array, lies in the domain; infinities and NaN do not."""
         above = value > self.low if self.low_open else value >= self.low
         below = value < self.high if self.high_open else value <= self.high
-        return above and below and math.isfinite(value)
+        return above & below & (value - value == 0)
+
+    def __contains__(self, value: float) -> bool:
+        return bool(self.covers(value))
 
 
 def _number(text: str, where: str) -> float:

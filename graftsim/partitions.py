@@ -47,6 +47,11 @@ class Partition:
         """Whether group i is coordinate i."""
         return self.count == self.layout.size and bool((self.group_of == np.arange(self.count)).all())
 
+    @cached_property
+    def runs(self) -> int:
+        """In how many runs of consecutive coordinates the groups lie."""
+        return 1 + int(np.count_nonzero(np.diff(self.group_of)))
+
     def touched(self, present: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """The groups that have a tensor among those present; all groups where no tensor is missing."""
         found = np.zeros(self.count, bool)

@@ -54,7 +54,7 @@ def simulate(
         record_every: one row of the trajectory for so many steps; the start and the last step always have one.
         keep_every: weights and state are kept for so many steps, a multiple of ``record_every``, which it is unless
             given. A run goes on from where they were kept.
-        progress: called with the number of each step that is done.
+        progress: called with the number of steps that are done: after each, or after a block of the compiled engine.
         start: weights to start from, flat, in place of the problem's.
         engine: ``numpy``, the reference; or ``compiled``, the same bits in one compiled loop, which pays for many
             steps. What cannot be compiled is run by the reference, with one warning that says why.
@@ -173,8 +173,7 @@ def run_compiled(
             record.wrote(done, count)
             done += count
             if progress:
-                for step in range(done - count + 1, done + 1):
-                    progress(step)
+                progress(done)
     except KeyboardInterrupt:
         pass
     record.finish(Moment(done, weights, state, info), problem.loss(weights))

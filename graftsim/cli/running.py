@@ -46,7 +46,8 @@ def run_all(
     total = sum(each.steps for each in chosen.runs)
     with _bar(total) as advance:
         for each in chosen.runs:
-            results.append(runs.execute(each, advance, machines, engine))
+            before = sum(result.run.steps for result in results)
+            results.append(runs.execute(each, _after(before, advance), machines, engine))
             if not results[-1].trajectory.meta.complete:
                 break
     report(chosen, results, console)
@@ -71,6 +72,11 @@ def _load(source: str) -> RunFile:
         raise error
 
 
+def _after(before: int, advance: Callable[[int], object]) -> Callable[[int], object]:
+    """The progress of a run that follows others."""
+    return lambda done: advance(before + done)
+
+
 @contextmanager
 def _bar(total: int) -> Iterator[Callable[[int], object]]:
     """A progress bar on a terminal, nothing elsewhere."""
@@ -78,7 +84,7 @@ def _bar(total: int) -> Iterator[Callable[[int], object]]:
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=total)
-        yield lambda _: progress.advance(task)
+        yield lambda done: progress.update(task, completed=done)
 
 
 def report(chosen: RunFile, results: Sequence[Result], console: Console) -> None:

@@ -29,7 +29,6 @@ from graftsim.compiled.source import BLOCK, Signature, Source
 from graftsim.errors import GraftsimError
 from graftsim.interpreter import check_settings
 from graftsim.layouts import Array
-from graftsim.partitions import Partition
 from graftsim.program import Program, Rank, Reduction
 from graftsim.sums import REGISTERS
 
@@ -90,6 +89,7 @@ class CompiledEngine:
         self._kept = {
             name: np.empty(program.layout.size, program.dtype) for each in self.lowered.passes for name in each.stores
         }
+        self._lifts = [[partitions.coarsening(f, c) for f, c in groups.lifts] for groups in self.source.groups]
         self._cuts: dict[bytes, _Cut] = {}
 
     def initial_state(self) -> dict[str, Array]:
@@ -113,8 +113,8 @@ class CompiledEngine:
         settings = dict(settings or {})
         check_settings(self.program, lambda node: self._reference.scalar(node, step), settings, step)
         known = tables.make(self.lowered, state, step, 1, settings)
-        values = self.run_row(0, known, weights, gradient, state, self.cut(present))
-        self.keep_scalars(state, known, 0, present)
+        values = self._levels(known, weights, gradient, state, self.cut(present))
+        self._keep_scalars(state, known, present)
         return {path: np.array(values[name]) for path, name in self.program.info.items()}
 
     def scalar(self, node: Any, step: int) -> Any:
@@ -128,10 +128,8 @@ class CompiledEngine:
             self._cuts[key] = _Cut(self, present)
         return self._cuts[key]
 
-    def run_row(
-        self, k: int, known: Values, weights: Array, gradient: Array, state: Mapping[str, Array], cut: _Cut
-    ) -> Values:
-        """All levels of one step, with the scalars of row k; returns the group values."""
+    def _levels(self, known: Values, weights: Array, gradient: Array, state: Mapping[str, Array], cut: _Cut) -> Values:
+        """All levels of one step, with scalars from tables of one row; returns the group values."""
         program = self.program
         arrays: Values = {"w": weights, "g": gradient, **self.lowered.constants, **self._kept}
         arrays |= {path: state[path] for path in program.slots}
@@ -140,32 +138,32 @@ class CompiledEngine:
         values |= {path: state[path] for path, slot in program.slots.items() if slot.kind.rank is Rank.GROUP}
         for each, signature, groups in zip(self.lowered.passes, self.source.passes, self.source.groups, strict=True):
             if groups.targets:
-                self._groups(k, each.level, groups, values)
-            self._sweep(k, each.level, signature, arrays, values, cut)
+                self._groups(each.level, groups, values)
+            self._sweep(each.level, signature, arrays, values, cut)
         for path, slot in program.slots.items():
             if slot.kind.rank is Rank.GROUP and slot.new != slot.old:
-                state[path][cut.touched(slot.kind.partition)] = values[slot.new][cut.touched(slot.kind.partition)]
+                touched = slot.kind.partition.touched(cut.present)
+                state[path][touched] = values[slot.new][touched]
         return values
 
-    def _groups(self, k: int, level: int, signature: Signature, values: Values) -> None:
+    def _groups(self, level: int, signature: Signature, values: Values) -> None:
         kinds = self.lowered.kinds
         for name in signature.targets:
             values[name] = np.zeros(kinds[name].partition.count)
         reads = [values[name] for name, _, _ in signature.values if name not in signature.targets]
-        lifts = [partitions.coarsening(fine, coarse) for fine, coarse in signature.lifts]
         function = getattr(self.module, f"groups_{level}")
-        function(k, *reads, *(values[name] for name in signature.targets), *lifts)
+        function(0, *reads, *(values[name] for name in signature.targets), *self._lifts[level])
 
-    def _sweep(self, k: int, level: int, signature: Signature, arrays: Values, values: Values, cut: _Cut) -> None:
+    def _sweep(self, level: int, signature: Signature, arrays: Values, values: Values, cut: _Cut) -> None:
         """One pass over memory, on all threads, and the sums that it leaves."""
         made = cut.plan
         inside = signature.inside
         outside = {r: [np.zeros_like(arrays["w"]) for _ in r.operands] for r in signature.sums if r not in inside}
-        arguments: list[Any] = [k, made.start, made.stop]
+        arguments: list[Any] = [0, made.start, made.stop]
         arguments += [made.group[partition.key] for partition in signature.partitions]
         arguments += [arrays[name] for name in signature.arrays]
         arguments += [
-            values[name] if plan.segmented(partition) else np.atleast_2d(values[name])[-1][partition.group_of]
+            values[name] if plan.segmented(partition) else values[name].reshape(-1)[partition.group_of]
             for name, _, partition in signature.values
         ]
         for row in inside:
@@ -191,12 +189,12 @@ class CompiledEngine:
         for row, operands in outside.items():
             values[row.target][:] = self._reference.reduce(row, operands, cut.coordinates)
 
-    def keep_scalars(self, state: dict[str, Array], known: Values, row: int, present: NDArray[np.bool_]) -> None:
-        """Write the scalar state after the step of a table's row."""
+    def _keep_scalars(self, state: dict[str, Array], known: Values, present: NDArray[np.bool_]) -> None:
+        """Write the scalar state after the step."""
         for path, slot in self.program.slots.items():
             if slot.kind.rank is not Rank.SCALAR:
                 continue
-            new = np.broadcast_to(known[slot.new][row if len(known[slot.new]) > 1 else 0], state[path].shape)
+            new = np.broadcast_to(known[slot.new][0], state[path].shape)
             mask = np.ones(len(present), bool) if slot.advance_missing else present
             state[path][mask] = new[mask]
 
@@ -223,6 +221,3 @@ class _Cut:
     def fresh(self) -> Values:
         """New arrays for the sums of a step; a group that nothing contributes to has the sum of nothing, 0."""
         return {row.target: np.zeros(row.partition.count) for row in self.sums}
-
-    def touched(self, partition: Partition) -> NDArray[np.bool_]:
-        return partition.touched(self.present)

@@ -3,8 +3,8 @@
 Scalars (functions of hyperparameters and clocks) never depend on a reduction, so they are tables over steps, computed
 before any loop runs. What is left are group equations, one pass over the groups for each level, and coordinate
 equations, one pass over memory for each level. A coordinate value that a later level reads is recomputed there from
-state where every operand still holds its bits and that moves no more words than storing it (``recomputed``),
-else it is kept in a temporary array (``stored``).
+state where every operand still holds its bits and that moves no more words than storing it; else it is stored in a
+temporary array.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ def segmented(partition: Partition) -> bool:
         return True
     if partition.key == "coordinate":
         return False
-    runs = 1 + int(np.count_nonzero(np.diff(partition.group_of)))
-    return runs <= partition.count + len(partition.layout.tensors) or 16 * runs <= partition.layout.size
+    few = partition.count + len(partition.layout.tensors)
+    return partition.runs <= few or 16 * partition.runs <= partition.layout.size
 
 
 @dataclass(frozen=True)

@@ -46,13 +46,11 @@ def check(program: Program, known: Mapping[str, Table], first: int) -> None:
         table = known.get(path)
         if table is None or len(table) == 1 or "step" not in parameter.node.reads():
             continue
-        domain = parameter.domain
-        above = table > domain.low if domain.low_open else table >= domain.low
-        below = table < domain.high if domain.high_open else table <= domain.high
-        odd = np.flatnonzero(~(above & below & np.isfinite(table)).all(axis=1))
+        with np.errstate(invalid="ignore"):
+            odd = np.flatnonzero(~parameter.domain.covers(table).all(axis=1))
         if odd.size:
             value = table[odd[0], 0]
-            raise GraftsimError(f"{path} must lie in {domain.text}; at step {first + odd[0]} it is {value:g}")
+            raise GraftsimError(f"{path} must lie in {parameter.domain.text}; at step {first + odd[0]} it is {value:g}")
 
 
 def _counted(
