@@ -62,30 +62,33 @@ def _public(found: Any) -> list[str]:
     return [name for name in dir(found) if not name.startswith("_")]
 
 
-def wrap(framework: str, native: Any) -> Candidate:
-    """The candidate of a native optimizer; imports its framework."""
-    return _WRAPPERS[framework](native)
+def wrap(framework: str, native: Any, mode: str = "") -> Candidate:
+    """The candidate of a native optimizer; imports its framework.
+
+    ``mode`` is one of the framework's own ways to run a step (``foreach``, ``jit``); the empty one is its default.
+    """
+    return _WRAPPERS[framework](native, mode)
 
 
-def _torch(native: Any) -> Candidate:
+def _torch(native: Any, mode: str) -> Candidate:
     from graftsim_conformance.torch_native import TorchCandidate
 
-    return TorchCandidate(native)
+    return TorchCandidate(native, mode)
 
 
-def _optax(native: Any) -> Candidate:
+def _optax(native: Any, mode: str) -> Candidate:
     from graftsim_conformance.optax_native import OptaxCandidate
 
-    return OptaxCandidate(native)
+    return OptaxCandidate(native, mode)
 
 
-def _keras(native: Any) -> Candidate:
+def _keras(native: Any, mode: str) -> Candidate:
     from graftsim_conformance.keras_native import KerasCandidate
 
-    return KerasCandidate(native)
+    return KerasCandidate(native, mode)
 
 
-_WRAPPERS: dict[str, Callable[[Any], Candidate]] = {"torch": _torch, "optax": _optax, "keras": _keras}
+_WRAPPERS: dict[str, Callable[[Any, str], Candidate]] = {"torch": _torch, "optax": _optax, "keras": _keras}
 
 
 def backend(framework: str) -> tuple[str, str] | None:

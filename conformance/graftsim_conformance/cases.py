@@ -72,6 +72,14 @@ def settled(instance: Instance, values: Mapping[str, float], prefix: str = "") -
     return dataclasses.replace(instance, settings={**instance.settings, **own}, children=children)
 
 
+def in_dtype(case: Case, dtype: str) -> Case:
+    """The case posed in another dtype, without its answer. The streams' numbers are exact in float32 too."""
+    if dtype == case.dtype:
+        return case
+    gradients = [row.astype(dtype) for row in case.gradients]
+    return dataclasses.replace(case, dtype=dtype, weights=case.weights.astype(dtype), gradients=gradients, after=())
+
+
 def read_parameters(program: Program) -> list[str]:
     """The paths of the hyperparameters that some equation or initial value reads, in the program's order."""
     nodes = [statement.node for statement in program.statements]

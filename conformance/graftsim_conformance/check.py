@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import itertools
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from graftsim.errors import GraftsimError, nearest
 from graftsim.machines import library
 from graftsim.notation import Instance
 from graftsim_conformance import candidates, golden
-from graftsim_conformance.cases import Case, read_parameters, settled
+from graftsim_conformance.cases import Case, in_dtype, read_parameters, settled
 from graftsim_conformance.dialects import Row, Target, absent, fixed, targets
 from graftsim_conformance.follow import BUDGET, Comparison, Recorded, failure, follow, record
 from graftsim_conformance.probes import LAYOUT
@@ -28,7 +28,9 @@ ALTERNATIVES = 64
 DECAYS = ("decay_in_gradient", "decay_decoupled")
 
 
-def check(target: str, machine: str | None = None, like: str | None = None) -> Report:
+def check(
+    target: str, machine: str | None = None, like: str | None = None, mode: str = "", dtype: str = "float64"
+) -> Report:
     """Judge a native optimizer.
 
     Args:
@@ -37,6 +39,8 @@ def check(target: str, machine: str | None = None, like: str | None = None) -> R
             hyperparameter that is written is a claim about the native's default, and is not passed to it.
         like: the target of the dialects whose arguments and state names it has, where it is not one of them itself
             (a class of your own with the interface of ``torch.optim:Adam``).
+        mode: how the framework is to run a step (``foreach``, ``jit``); its default where empty.
+        dtype: of weights, gradients and coordinate state: float64 or float32.
 
     Raises:
         GraftsimError: the target cannot be imported or has no dialect; the machine does not fit it; it fails to run.
@@ -53,9 +57,10 @@ def check(target: str, machine: str | None = None, like: str | None = None) -> R
     dialect = known[like or target]
     chosen = [(row, row.instance) for row in dialect.rows] if machine is None else [_claimed(dialect, machine)]
     name, version = candidates.backend(dialect.framework) or ("", "")
-    rows = tuple(_row(target, native, dialect, row, instance, name) for row, instance in chosen)
+    run = _Run(target, lambda: candidates.wrap(dialect.framework, native, mode), dtype, name)
+    rows = tuple(_row(run, dialect, row, instance) for row, instance in chosen)
     versions = _versions(dialect) | ({name: version} if name else {})
-    return Report(target, machine, BUDGET, versions, rows, name)
+    return Report(target, machine, BUDGET, versions, rows, name, mode, dtype)
 
 
 def _why_not(target: str) -> str:
@@ -116,13 +121,21 @@ def _apart(first: Instance, second: Instance) -> int:
 Trial = tuple[Case, list[Recorded]]
 
 
-def _row(target: str, native: object, dialect: Target, row: Row, claim: Instance, backend: str) -> RowReport:
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """How a candidate is made and run."""
+
+    target: str
+    fresh: Callable[[], candidates.Candidate]
+    dtype: str
+    backend: str
+
+
+def _row(run: _Run, dialect: Target, row: Row, claim: Instance) -> RowReport:
     """Run all cases of the row's machine; hold the claimed machine against each."""
-    held, rounded = fixed(claim), row.through_float32.get(backend, ())
-    trials = [
-        (case, _run(target, native, dialect.framework, row, case, held, rounded))
-        for case in golden.of_machine(row.instance)
-    ]
+    held, rounded = fixed(claim), row.through_float32.get(run.backend, ())
+    given = [in_dtype(case, run.dtype) for case in golden.of_machine(row.instance)]
+    trials = [(case, _record(run, row, case, held, rounded)) for case in given]
     tally = _Tally()
     for case, steps in trials:
         program = compiler.build(settled(claim, steps[0].settings), case.layout, case.dtype)
@@ -145,28 +158,19 @@ def _row(target: str, native: object, dialect: Target, row: Row, claim: Instance
         failure=tally.failure,
         hint=_hint(claim, row, dialect, trials) if tally.failure else "",
         through_float32=tuple(rounded),
-        known=row.not_expressible.get(backend, ""),
+        known=row.not_expressible.get(run.backend, ""),
     )
 
 
-def _run(
-    target: str,
-    native: object,
-    framework: str,
-    row: Row,
-    case: Case,
-    held: dict[str, float],
-    rounded: Collection[str],
-) -> list[Recorded]:
+def _record(run: _Run, row: Row, case: Case, held: dict[str, float], rounded: Collection[str]) -> list[Recorded]:
+    where = f"{run.target}, row {row.variant}, case {case.name}"
     try:
-        return record(candidates.wrap(framework, native), row, case, held, rounded)
+        return record(run.fresh(), row, case, held, rounded)
     except GraftsimError as error:
-        raise GraftsimError(f"{target}, row {row.variant}, case {case.name}: {error}") from None
+        raise GraftsimError(f"{where}: {error}") from None
     except Exception as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())
-        raise GraftsimError(
-            f"{target}, row {row.variant}, case {case.name}: the candidate failed: {text[:300]}"
-        ) from error
+        raise GraftsimError(f"{where}: the candidate failed: {text[:300]}") from error
 
 
 @dataclasses.dataclass

@@ -63,7 +63,7 @@ def record(
     candidate.start(case.layout, case.weights, arguments[0])
     weights, state, steps = case.weights, candidate.read_state(row.state), []
     for gradients, values, given in zip(case.gradients, settings, arguments, strict=True):
-        moved = candidate.step(gradients.copy(), given)
+        moved = candidate.step(gradients.copy(), given).astype(case.dtype)
         _same_shape("the weights", moved, case.weights)
         after = candidate.read_state(row.state)
         used = {path: float(np.float32(x)) if path in through_float32 else x for path, x in values.items()}
@@ -106,7 +106,7 @@ def follow(program: Program, steps: Iterable[Recorded], float32: Iterable[str] =
     carried = engine.initial_state()
     bounded = {path: bounds.exact(value) for path, value in carried.items()}
     names = set(program.parameters)
-    for number, step in enumerate(steps, 1):
+    for number, step in enumerate((in_dtypes(program, step) for step in steps), 1):
         if number == 1:
             yield from _compared(program, 0, carried, bounded, step.state)
         carried |= {path: value for path, value in step.state.items() if path in carried}
@@ -124,6 +124,20 @@ def follow(program: Program, steps: Iterable[Recorded], float32: Iterable[str] =
         carried, bounded = dict(want.state), dict(outcome.state)
         yield from _compared(program, number, carried, bounded, step.new_state)
         yield Comparison(number, "weights", step.new_weights, want.weights, weights.error)
+
+
+def in_dtypes(program: Program, step: Recorded) -> Recorded:
+    """The record with each slot in the dtype that the program keeps it in; a candidate's own may be another."""
+
+    def cast(state: Mapping[str, Array]) -> dict[str, Array]:
+        found = dict(state)
+        for path, slot in program.slots.items():
+            if path in found:
+                wide = program.dtype if slot.kind.rank is Rank.COORDINATE else np.dtype(np.float64)
+                found[path] = found[path].astype(wide)
+        return found
+
+    return dataclasses.replace(step, state=cast(step.state), new_state=cast(step.new_state))
 
 
 def given(program: Program, values: Mapping[str, Array]) -> Program:

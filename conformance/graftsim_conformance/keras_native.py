@@ -19,6 +19,7 @@ from graftsim.layouts import Array, Layout
 from graftsim_conformance.dialects import signed
 
 RATE = "learning_rate"
+MODES = ("",)
 
 
 def backend() -> tuple[str, str]:
@@ -35,7 +36,9 @@ class KerasCandidate:
     one variable for all tensors, as ``iteration`` is, or an attribute that holds one.
     """
 
-    def __init__(self, optimizer: Any) -> None:
+    def __init__(self, optimizer: Any, mode: str = "") -> None:
+        if mode not in MODES:
+            raise GraftsimError(f"mode must be one of {', '.join(filter(None, MODES))}; received {mode!r}")
         self._make = optimizer
 
     def start(self, layout: Layout, weights: Array, arguments: Mapping[str, Any]) -> None:

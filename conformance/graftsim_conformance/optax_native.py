@@ -15,6 +15,7 @@ from graftsim.layouts import Array, Layout
 from graftsim_conformance.dialects import signed
 
 RATE = "learning_rate"
+MODES = ("",)
 
 
 class OptaxCandidate:
@@ -24,7 +25,9 @@ class OptaxCandidate:
     starts at 1 shows. Everything else must stay as it is at the first step.
     """
 
-    def __init__(self, optimizer: Any) -> None:
+    def __init__(self, optimizer: Any, mode: str = "") -> None:
+        if mode not in MODES:
+            raise GraftsimError(f"mode must be one of {', '.join(filter(None, MODES))}; received {mode!r}")
         self._make = optimizer
 
     def start(self, layout: Layout, weights: Array, arguments: Mapping[str, Any]) -> None:

@@ -100,6 +100,8 @@ class Report:
     versions: Mapping[str, str]
     rows: tuple[RowReport, ...] = field(default=())
     backend: str = ""
+    mode: str = ""
+    dtype: str = "float64"
 
     @property
     def passed(self) -> bool:
@@ -130,10 +132,12 @@ class Report:
     def lines(self) -> list[str]:
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
         verdict = _verdict(self.passed, any(row.through_float32 for row in self.rows))
-        rows = [f"{self.target}{f' on {self.backend}' if self.backend else ''} ({versions})"]
+        how = f" on {self.backend}" if self.backend else ""
+        how += f", {self.mode}" if self.mode else ""
+        rows = [f"{self.target}{how} ({versions})"]
         rows += [line for row in self.rows for line in row.lines()]
         allowed = f"largest error {self.largest:.3g} of {self.budget:g} allowed error bounds"
-        return [*rows, f"{verdict}: {allowed}, float64, one step at a time (GS-budget-comparison)"]
+        return [*rows, f"{verdict}: {allowed}, {self.dtype}, one step at a time (GS-budget-comparison)"]
 
 
 def _verdict(passed: bool, rounded: bool) -> str:

@@ -8,8 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from graftsim.errors import GraftsimError
 from graftsim.layouts import Array, Layout
 from graftsim_conformance.dialects import signed
+
+MODES: dict[str, dict[str, bool]] = {
+    "": {},
+    "single": {"foreach": False},
+    "foreach": {"foreach": True},
+    "fused": {"fused": True},
+}
+"""How torch runs a step: keywords that are passed to the optimizer beside its own."""
 
 
 class TorchCandidate:
@@ -18,13 +27,15 @@ class TorchCandidate:
     Hyperparameters that change are written into ``param_groups`` before a step, as schedulers do.
     """
 
-    def __init__(self, optimizer: Any) -> None:
-        self._class = optimizer
+    def __init__(self, optimizer: Any, mode: str = "") -> None:
+        if mode not in MODES:
+            raise GraftsimError(f"mode must be one of {', '.join(filter(None, MODES))}; received {mode!r}")
+        self._class, self._mode = optimizer, MODES[mode]
 
     def start(self, layout: Layout, weights: Array, arguments: Mapping[str, Any]) -> None:
         self._layout = layout
         self._tensors = [torch.tensor(np.array(part)) for part in layout.unflatten(weights)]
-        self._optimizer = self._class(self._tensors, **arguments)
+        self._optimizer = self._class(self._tensors, **arguments, **self._mode)
 
     def step(self, gradients: Array, arguments: Mapping[str, Any]) -> Array:
         for group in self._optimizer.param_groups:
