@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graftsim import scalars
+from graftsim import matrices, scalars
 from graftsim.interpreter import Outcome, initial_state, interpret
-from graftsim.program import Kind, Program, Rank, Reduction
+from graftsim.program import Kind, Node, Program, Rank, Reduction
 
 Array = NDArray[Any]
 
@@ -48,6 +48,7 @@ class Numbers:
 
     make: Callable[[Array], Array]
     sqrt: Callable[[Array], Array]
+    matrix_power: Callable[[Array, float, float], Array]
     power: Callable[[Any, int], Any]
     exp: Callable[[Any], Any]
     cospi: Callable[[int, int], Any]
@@ -57,6 +58,7 @@ class Numbers:
 FLOAT64 = Numbers(
     lambda x: np.asarray(x, np.float64),
     np.sqrt,
+    matrices.power,
     scalars.power,
     scalars.exp,
     lambda a, n: scalars.cospi(a, n),
@@ -75,10 +77,23 @@ def arbitrary(digits: int) -> Numbers:
         plain = context.isfinite(y) and (x > 0 or (x < 0 and y == context.floor(y)))
         return x**y if plain else context.mpf(scalars.real_power(float(x), float(y)))
 
+    def matrix_power(matrix: Array, exponent: float, cutoff: float) -> Array:
+        """As :func:`matrices.power`."""
+        n = len(matrix)
+        if n == 0:
+            return matrix
+        values, vectors = context.eigsy(context.matrix(matrix.tolist()))
+        limit = max(cutoff * max(values), 0)
+        powers = np.array([x**exponent if x > limit else context.mpf(0) for x in values], object)
+        columns = np.array(vectors.tolist(), object).reshape(n, n)
+        found: Array = (columns * powers) @ columns.T
+        return found
+
     make = np.frompyfunc(lambda x: x if isinstance(x, context.mpf) else context.mpf(float(x)), 1, 1)
     return Numbers(
         lambda x: np.asarray(make(x), object),
         np.frompyfunc(context.sqrt, 1, 1),
+        matrix_power,
         lambda b, t: b**t,
         context.exp,
         lambda a, n: context.cospi(context.mpf(a) / n),
@@ -143,8 +158,9 @@ class _Arithmetic:
 
     def __init__(self, program: Program, numbers: Numbers) -> None:
         self.program, self.numbers = program, numbers
-        self.unit = {Rank.SCALAR: 2.0**-53, Rank.GROUP: 2.0**-53, Rank.COORDINATE: _unit(program.dtype)}
-        self.least = {rank: _least(program.dtype if rank is Rank.COORDINATE else np.dtype(np.float64)) for rank in Rank}
+        dtypes = {rank: np.dtype(np.float64) if rank is Rank.SCALAR else program.dtype for rank in Rank}
+        self.unit = {rank: _unit(dtype) for rank, dtype in dtypes.items()}
+        self.least = {rank: _least(dtype) for rank, dtype in dtypes.items()}
 
     def constant(self, values: Array, kind: Kind) -> Bounded:
         return Bounded(self.numbers.make(values), np.zeros(np.shape(values)))
@@ -159,6 +175,37 @@ class _Arithmetic:
         if not rounded or self.program.dtype == np.float64 or isinstance(value, Condition):
             return spread
         return self._rounded(spread.value, spread.error, Rank.COORDINATE)
+
+    def spread(self, value: Any, index: NDArray[np.int64]) -> Any:
+        spread = self.lift(value, index)
+        if self.program.dtype == np.float64 or isinstance(value, Condition):
+            return spread
+        return self._rounded(spread.value, spread.error, Rank.MATRIX)
+
+    def matrix(self, node: Node, arguments: list[Bounded]) -> Bounded:
+        """Sums of n products count n units of their size: BLAS takes them in an order of its own."""
+        layout, kinds = self.program.layout, [argument.kind for argument in node.arguments]
+        unit = self.unit[Rank.MATRIX]
+        values, errors = [a.value for a in arguments], [a.error for a in arguments]
+        if node.operator == "transpose":
+            return Bounded(*(matrices.apply(layout, np.transpose, kinds, [part]) for part in (values[0], errors[0])))
+        if node.operator == "matmul":
+
+            def moved(a: Array, b: Array, of_a: Array, of_b: Array) -> Array:
+                size_a, size_b = np.abs(_float(a)), np.abs(_float(b))
+                error = size_a @ of_b + of_a @ (size_b + of_b) + a.shape[1] * unit * (size_a @ size_b)
+                return np.where(np.isnan(error), np.inf, error)
+
+            error = matrices.apply(layout, moved, [*kinds, *kinds], [*values, *errors])
+            return self._rounded(matrices.apply(layout, np.matmul, kinds, values), error, Rank.MATRIX)
+        exponent, cutoff = (float(_float(value).reshape(-1)[0]) for value in values[1:])
+
+        def moved_power(a: Array, of_a: Array) -> Array:
+            return np.full(a.shape, matrices.movement(_float(a), of_a, exponent, cutoff, unit))
+
+        value = matrices.apply(layout, lambda a: self.numbers.matrix_power(a, exponent, cutoff), kinds[:1], values[:1])
+        error = matrices.apply(layout, moved_power, [kinds[0], kinds[0]], [values[0], errors[0]])
+        return self._rounded(value, error, Rank.MATRIX)
 
     def choose(self, mask: NDArray[np.bool_], new: Bounded, old: Bounded) -> Bounded:
         return Bounded(np.where(mask, new.value, old.value), np.where(mask, new.error, old.error))
@@ -184,7 +231,7 @@ class _Arithmetic:
         y = spread[-1] if reduction.operator == "dot" else x
         groups, count = reduction.partition.group_of[present], reduction.partition.count
         terms = np.bincount(groups, minlength=count)
-        roundings = np.where(terms > 1, 1 + np.log2(np.maximum(terms, 1)), 1.0) * 2.0**-53
+        roundings = np.where(terms > 1, 1 + np.log2(np.maximum(terms, 1)), 1.0) * self.unit[Rank.GROUP]
 
         def total(each: Array) -> Array:
             sums = self.numbers.make(np.zeros(count))

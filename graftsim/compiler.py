@@ -13,17 +13,30 @@ import numpy as np
 
 from graftsim import expressions, notation, partitions
 from graftsim.errors import GraftsimError, nearest
-from graftsim.expressions import COMPARISONS, REDUCTIONS, Apply, Expression, Name, Number
+from graftsim.expressions import COMPARISONS, MATRICES, REDUCTIONS, Apply, Expression, Name, Number
 from graftsim.layouts import Layout
 from graftsim.machines import TENSOR_CONSTANTS, Library
 from graftsim.notation import Instance
 from graftsim.partitions import Partition
-from graftsim.program import Kind, Node, Parameter, Program, Rank, Reduction, Statement, StateSlot
+from graftsim.program import (
+    Kind,
+    Node,
+    Parameter,
+    Program,
+    Rank,
+    Reduction,
+    Statement,
+    StateSlot,
+    blocks,
+    tensor_constant,
+)
 
 DTYPES = ("float32", "float64")
 OF_SCALARS = ("pow", "one_minus_pow", "exp", "cospi", "rpow", "floordiv")
 OF_INTEGERS = {"pow": (1,), "one_minus_pow": (1,), "cospi": (0, 1), "floordiv": (0, 1)}
 WIDE = ("mul", "div", "quotient")
+COORDINATES = (("rows", "cols"), ("size", "1"), ("1", "size"))
+"""Shapes of matrices whose numbers lie as the coordinates do."""
 
 
 def build(
@@ -81,7 +94,8 @@ class _Compiler:
         self.info: dict[str, str] = {}
 
     def program(self, instance: Instance) -> Program:
-        scope = self.machine(instance, "", {"w": "w", "g": "g"})
+        scope = self.opened(instance, "")
+        self.machine(scope, {"w": "w", "g": "g"})
         return Program(
             instance, self.layout, self.dtype, self.parameters, self.slots, tuple(self.statements),
             tuple(self.reductions), self.info, scope.names["delta"], self.kinds, self.levels,
@@ -89,12 +103,17 @@ class _Compiler:
 
     # -- one machine ---------------------------------------------------------------------------------------------
 
-    def machine(self, instance: Instance, prefix: str, inputs: dict[str, str]) -> _Scope:
-        """Append a machine's equations, its children's first (GS-language-flatten)."""
-        names = {**inputs, "step": "step"}
-        scope = _Scope(instance, prefix, names, self.partition(instance.partition or "tensor"))
+    def opened(self, instance: Instance, prefix: str) -> _Scope:
+        """A machine with its hyperparameters declared, which its parent may read before anything is computed."""
+        scope = _Scope(instance, prefix, {"step": "step"}, self.partition(instance.partition or "tensor"))
         for name in instance.machine.hyperparameters:
-            names[name] = self.hyperparameter(name, scope)
+            scope.names[name] = self.hyperparameter(name, scope)
+        return scope
+
+    def machine(self, scope: _Scope, inputs: dict[str, str]) -> None:
+        """Append a machine's equations, its children's first (GS-language-flatten)."""
+        instance, prefix, names = scope.instance, scope.prefix, scope.names
+        names |= inputs
         options = {name: instance.option(name) for name in instance.machine.options}
         equations = instance.machine.equations(options)
         touched = {
@@ -106,16 +125,19 @@ class _Compiler:
             if instance.machine.state[name].kind == "counter":
                 self.integral.add(names[name])
         for child, child_instance in instance.children.items():
-            child_scope = self.machine(child_instance, f"{prefix}{child}.", self.child_inputs(child, scope))
-            readable = ["delta", *child_instance.machine.hyperparameters]
-            names |= {f"{child}.{name}": child_scope.names[name] for name in readable}
+            child_scope = self.opened(child_instance, f"{prefix}{child}.")
+            names |= {f"{child}.{name}": child_scope.names[name] for name in child_instance.machine.hyperparameters}
+            self.machine(child_scope, self.child_inputs(child, scope))
+            names[f"{child}.delta"] = child_scope.names["delta"]
         for equation in equations:
             place = f"{instance.machine.path or instance.machine.name}, {equation.text!r}"
             names[equation.target] = self.equation(equation.target, equation.expression, scope, place, equation.text)
         for name in slots:
             self.slot(name, scope, options.get("missing") == "advance")
-        self.info |= {prefix + name: names[name] for name in instance.machine.info}
-        return scope
+        for name in instance.machine.info:
+            if self.kinds[names[name]].rank is Rank.MATRIX:
+                raise GraftsimError(f"{instance.machine.name}: info must not be a matrix; {name} is")
+            self.info[prefix + name] = names[name]
 
     def child_inputs(self, child: str, scope: _Scope) -> dict[str, str]:
         """A child sees the machine's own w and g unless the machine sets them (GS-language-inputs)."""
@@ -155,11 +177,14 @@ class _Compiler:
 
     def slot_kind(self, name: str, scope: _Scope) -> Kind:
         """Counters and scalars live on a tensor's clock (GS-language-two-clocks)."""
-        match scope.instance.machine.state[name].kind:
+        slot = scope.instance.machine.state[name]
+        match slot.kind:
             case "coordinate":
                 return self.coordinate
             case "group":
-                return Kind(Rank.GROUP, scope.partition)
+                return Kind(Rank.GROUP, self.partition(slot.over) if slot.over else scope.partition)
+            case "matrix":
+                return self.matrix(slot.shape, f"{scope.instance.machine.name}, state {name}")
         return Kind(Rank.SCALAR, self.tensor)
 
     def slot(self, name: str, scope: _Scope, advance_missing: bool) -> None:
@@ -238,6 +263,8 @@ class _Compiler:
             case Apply(operator, _) if operator in REDUCTIONS:
                 name = self.reduce(f"{scope.prefix}{operator}_{len(self.reductions)}", expression, scope, place, "")
                 return Node("read", (), self.kinds[name], name)
+            case Apply("identity", (Name(n),)) if n in TENSOR_CONSTANTS[1:]:
+                return self.identity(n, place)
             case Apply(operator, arguments):
                 nodes = [self.typed(argument, scope, place) for argument in arguments]
                 return self.applied(operator, nodes, f"{place}: {expressions.unparse(expression)}")
@@ -257,6 +284,9 @@ class _Compiler:
                 raise GraftsimError(f"{place}: kind mismatch: {what} must be made of counters and integers")
         if operator == "floordiv" and (nodes[1].operator != "number" or nodes[1].data <= 0):
             raise GraftsimError(f"{place}: what stands after // must be an integer literal above 0")
+        if operator in MATRICES:
+            return self.matrix_applied(operator, nodes, place)
+        nodes = self.alike(nodes, place)
         kind = self.join([node.kind for node in nodes])
         ranks = {node.kind.rank for node in nodes}
         if operator in WIDE and ranks == {Rank.GROUP, Rank.COORDINATE}:
@@ -267,20 +297,81 @@ class _Compiler:
         operands = tuple(
             self.convert(self.typed(argument, scope, place), self.coordinate) for argument in expression.arguments
         )
+        partition = self.partition(expression.over) if expression.over else scope.partition
         level = max((self.levels[name] for operand in operands for name in operand.reads()), default=0)
         text = text or f"{target} = {expressions.unparse(expression)}"
-        self.reductions.append(Reduction(target, expression.operator, operands, scope.partition, level, text))
-        return self.declare(target, Kind(Rank.GROUP, scope.partition), level + 1)
+        self.reductions.append(Reduction(target, expression.operator, operands, partition, level, text))
+        return self.declare(target, Kind(Rank.GROUP, partition), level + 1)
 
     def tensor_constant(self, name: str) -> Any:
-        shapes = self.layout.shapes
-        values = {
-            "rank": [len(shape) for shape in shapes],
-            "size": list(self.layout.sizes),
-            "rows": [shape[-2] if len(shape) > 1 else 1 for shape in shapes],
-            "cols": [shape[-1] if shape else 1 for shape in shapes],
-        }
-        return np.array(values[name], np.float64)
+        return np.array([tensor_constant(name, shape) for shape in self.layout.shapes], np.float64)
+
+    # -- matrices ------------------------------------------------------------------------------------------------
+
+    def matrix(self, shape: tuple[str, ...], place: str) -> Kind:
+        for name, sizes in self.layout.tensors:
+            if len(sizes) > 2:
+                raise GraftsimError(
+                    f"{place}: a matrix is made of tensors of rank 2 and below; {name} has shape {sizes}"
+                )
+        return Kind(Rank.MATRIX, self.tensor, shape)
+
+    def identity(self, n: str, place: str) -> Node:
+        kind = self.matrix((n, n), place)
+        parts = [np.eye(tensor_constant(n, shape), dtype=self.dtype).reshape(-1) for shape in self.layout.shapes]
+        return Node("constant", (), kind, np.concatenate([np.zeros(0, self.dtype), *parts]))
+
+    def matrix_applied(self, operator: str, nodes: list[Node], place: str) -> Node:
+        """A whole matrix a tensor; coordinates stand for a matrix of rows by cols."""
+
+        def refuse(problem: str) -> GraftsimError:
+            return GraftsimError(f"{place}: kind mismatch: {problem}")
+
+        if operator == "identity":
+            raise refuse("identity takes rows, cols or size")
+        wide = [node for node in nodes if node.kind.rank >= Rank.COORDINATE]
+        if len(wide) != (2 if operator == "matmul" else 1) or nodes[0].kind.rank < Rank.COORDINATE:
+            raise refuse("it takes matrices, and matrix_power one matrix and two scalars")
+        if operator == "flat":
+            if nodes[0].kind.rank is Rank.MATRIX:
+                raise refuse("flat takes coordinates")
+            return Node("view", (nodes[0],), self.matrix(("size", "1"), place))
+        nodes = [self.as_matrix(node, place) if node in wide else node for node in nodes]
+        (a, b), *others = (node.kind.shape for node in nodes)
+        match operator:
+            case "transpose":
+                return Node(operator, tuple(nodes), self.matrix((b, a), place))
+            case "matmul":
+                if b != others[0][0]:
+                    raise refuse(f"{a} by {b} and {' by '.join(others[0])} have no product")
+                return Node(operator, tuple(nodes), self.matrix((a, others[0][1]), place))
+        if a != b or any(node.kind != self.scalar for node in nodes[1:]):
+            raise refuse("matrix_power takes a square matrix and two scalars that are the same for all tensors")
+        return Node(operator, tuple(nodes), nodes[0].kind)
+
+    def as_matrix(self, node: Node, place: str) -> Node:
+        if node.kind.rank is Rank.MATRIX:
+            return node
+        return Node("view", (node,), self.matrix(("rows", "cols"), place))
+
+    def alike(self, nodes: list[Node], place: str) -> list[Node]:
+        """Operands that can be joined: matrices of one shape, or matrices seen as the coordinates that they are."""
+        shapes = {node.kind.shape for node in nodes if node.kind.rank is Rank.MATRIX}
+        if not shapes:
+            return nodes
+        if any(node.kind.rank is Rank.COORDINATE for node in nodes):
+            return [self.as_coordinates(node, place) for node in nodes]
+        if len(shapes) > 1:
+            listed = " and ".join(sorted(" by ".join(shape) for shape in shapes))
+            raise GraftsimError(f"{place}: kind mismatch: matrices must have one shape; received {listed}")
+        return nodes
+
+    def as_coordinates(self, node: Node, place: str) -> Node:
+        if node.kind.rank is not Rank.MATRIX:
+            return node
+        if node.kind.shape not in COORDINATES:
+            raise GraftsimError(f"{place}: kind mismatch: a {node.kind} is no step of the weights")
+        return Node("view", (node,), self.coordinate)
 
     # -- kinds ---------------------------------------------------------------------------------------------------
 
@@ -289,6 +380,8 @@ class _Compiler:
         rank = max(kind.rank for kind in kinds)
         if rank is Rank.COORDINATE:
             return self.coordinate
+        if rank is Rank.MATRIX:
+            return next(kind for kind in kinds if kind.rank is rank)
         found = self.run
         for kind in kinds:
             found = partitions.meet(found, kind.partition)
@@ -296,13 +389,23 @@ class _Compiler:
 
     def converts(self, given: Kind, wanted: Kind) -> bool:
         if wanted.rank is Rank.COORDINATE:
-            return True
-        return given.rank <= wanted.rank and self.join([given, wanted]).partition == wanted.partition
+            return given.rank is not Rank.MATRIX or given.shape in COORDINATES
+        if Rank.MATRIX in (given.rank, wanted.rank):
+            return given == wanted or given.rank is Rank.SCALAR
+        return given.rank <= wanted.rank and partitions.refines(wanted.partition, given.partition)
 
     def convert(self, node: Node, kind: Kind) -> Node:
         """Bring a value to a kind; a scalar or group value that becomes a coordinate is rounded once."""
         if kind.rank is Rank.COORDINATE:
+            if node.kind.rank is Rank.MATRIX:
+                return self.as_coordinates(node, "")
             return node if node.kind.rank is Rank.COORDINATE else Node("round", (node,), kind)
+        if kind.rank is Rank.MATRIX and node.kind.rank is not Rank.MATRIX:
+            of_tensor = self.convert(node, Kind(node.kind.rank, self.tensor))
+            sizes = [a * b for a, b in blocks(self.layout, kind.shape)]
+            return Node("spread", (of_tensor,), kind, np.repeat(np.arange(len(sizes)), sizes))
+        if kind.rank is Rank.MATRIX:
+            return node
         if node.kind.partition == kind.partition:
             return node
         index = partitions.coarsening(kind.partition, node.kind.partition)

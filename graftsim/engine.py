@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graftsim import scalars, sums
+from graftsim import matrices, scalars, sums
 from graftsim.errors import GraftsimError, nearest
 from graftsim.interpreter import check_settings, evaluate, initial_state, interpret
 from graftsim.layouts import Array
-from graftsim.program import Kind, Program, Rank, Reduction
+from graftsim.program import Kind, Node, Program, Reduction
 
 Exchange = Callable[[list[sums.Rows]], list[sums.Rows]]
 """Adds rows of exact sums over all ranks. One call a level."""
@@ -141,7 +141,7 @@ class Engine:
             odd = sorted(set(state).symmetric_difference(program.slots))[0]
             raise GraftsimError(f"the state must have {sorted(program.slots)}; {odd!r} differs{nearest(odd, state)}")
         for path, slot in program.slots.items():
-            dtype = program.dtype if slot.kind.rank is Rank.COORDINATE else np.dtype(np.float64)
+            dtype = slot.dtype(program)
             if state[path].shape != slot.shape(program.layout) or state[path].dtype != dtype:
                 raise GraftsimError(
                     f"state {path} must have shape {slot.shape(program.layout)} and dtype {dtype}; "
@@ -168,6 +168,22 @@ class _Bits:
     def expand(self, value: NDArray[Any], kind: Kind, rounded: bool) -> NDArray[Any]:
         value = value.astype(self.dtype) if rounded else value
         return value if kind.partition.key == "global" else value[kind.partition.group_of]
+
+    def spread(self, value: NDArray[Any], index: NDArray[np.int64]) -> NDArray[Any]:
+        return value[index].astype(self.dtype)
+
+    def matrix(self, node: Node, arguments: list[NDArray[Any]]) -> NDArray[Any]:
+        kinds = [argument.kind for argument in node.arguments]
+        wide = [value.astype(np.float64) for value in arguments]
+        match node.operator:
+            case "matmul":
+                found = matrices.apply(self.layout, np.matmul, kinds, wide)
+            case "transpose":
+                found = matrices.apply(self.layout, np.transpose, kinds, wide)
+            case _:
+                exponent, cutoff = (float(value[0]) for value in wide[1:])
+                found = matrices.apply(self.layout, lambda a: matrices.power(a, exponent, cutoff), kinds[:1], wide[:1])
+        return found.astype(self.dtype)
 
     def reduce(
         self, asked: list[tuple[Reduction, list[NDArray[Any]]]], present: NDArray[np.bool_]

@@ -34,10 +34,11 @@ class Name:
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """An operator and its arguments, in written order."""
+    """An operator and its arguments, in written order. ``over`` is the partition that a reduction names, if any."""
 
     operator: str
     arguments: tuple[Expression, ...]
+    over: str = ""
 
 
 Expression = Number | Name | Apply
@@ -47,15 +48,19 @@ FUNCTIONS = {
     **{"max": 2, "min": 2, "quotient": 2, "cospi": 2, "rpow": 2},
     "where": 3,
     **{"norm": 1, "sum": 1, "dot": 2},
+    **{"flat": 1, "transpose": 1, "identity": 1, "matrix_power": 3},
 }
 """The functions that may be called, with their number of arguments."""
 
 REDUCTIONS = ("norm", "sum", "dot")
+MATRICES = ("matmul", "flat", "transpose", "identity", "matrix_power")
+"""Operators that take or give whole matrices, one a tensor."""
+
 COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 
 _BINARY = {
     **{ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div", ast.Pow: "pow"},
-    ast.FloorDiv: "floordiv",
+    **{ast.FloorDiv: "floordiv", ast.MatMult: "matmul"},
 }
 _COMPARE = {ast.Eq: "eq", ast.NotEq: "ne", ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge"}
 
@@ -118,19 +123,30 @@ def from_ast(tree: ast.expr, text: str, where: str, depth: int = 0, calls: Calls
             raise refuse("a comparison must have two sides; nest 'where' instead of chaining")
         case ast.Call(func=ast.Name(id=name)) if name in calls:
             return calls[name](tree, where)
-        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=keywords) if not keywords or calls:
+        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=keywords):
             if name not in FUNCTIONS:
                 known = nearest(name, [*FUNCTIONS, *calls])
                 raise refuse(f"{name!r} is not a function of the language{' or a schedule' if calls else ''}{known}")
-            if keywords:
-                raise refuse(f"{name} takes its arguments by position")
+            over = _over(name, keywords)
+            if over is None:
+                raise refuse(f"{name} takes its arguments by position, and a reduction 'over', a partition")
             if len(arguments) != FUNCTIONS[name]:
                 raise refuse(f"{name} takes {FUNCTIONS[name]} argument(s), received {len(arguments)}")
-            return Apply(name, tuple(inner(argument) for argument in arguments))
+            return Apply(name, tuple(inner(argument) for argument in arguments), over)
     raise refuse(
         f"{ast.unparse(tree)[:60]!r} is not allowed; an expression has numbers, names, child.name, "
-        f"+ - * / // **, comparisons, and {', '.join(FUNCTIONS)}"
+        f"+ - * / // ** @, comparisons, and {', '.join(FUNCTIONS)}"
     )
+
+
+def _over(name: str, keywords: list[ast.keyword]) -> str | None:
+    """The partition that a reduction names; empty without one, None where the keywords are something else."""
+    match keywords:
+        case []:
+            return ""
+        case [ast.keyword(arg="over", value=value)] if name in REDUCTIONS:
+            return ast.unparse(value)
+    return None
 
 
 def applied(operator: str, arguments: tuple[Expression, ...]) -> Expression:
@@ -153,6 +169,16 @@ def names(expression: Expression) -> Iterator[str]:
             yield from names(argument)
 
 
+def renamed(expression: Expression, names: Mapping[str, str]) -> Expression:
+    """The tree with some names replaced."""
+    match expression:
+        case Name(path):
+            return Name(names.get(path, path))
+        case Apply(operator, arguments, over):
+            return Apply(operator, tuple(renamed(argument, names) for argument in arguments), over)
+    return expression
+
+
 def operators(expression: Expression) -> Iterator[str]:
     """Every operator of an expression, with repetitions, outermost first."""
     if isinstance(expression, Apply):
@@ -162,7 +188,8 @@ def operators(expression: Expression) -> Iterator[str]:
 
 
 _SYMBOLS = {
-    **{"add": ("+", 4), "sub": ("-", 4), "mul": ("*", 5), "div": ("/", 5), "floordiv": ("//", 5), "pow": ("**", 7)},
+    **{"add": ("+", 4), "sub": ("-", 4), "mul": ("*", 5), "div": ("/", 5), "floordiv": ("//", 5), "matmul": ("@", 5)},
+    "pow": ("**", 7),
     **{"eq": ("==", 3), "ne": ("!=", 3), "lt": ("<", 3), "le": ("<=", 3), "gt": (">", 3), "ge": (">=", 3)},
 }
 
@@ -192,5 +219,7 @@ def unparse(expression: Expression, strength: int = 0) -> str:
             text = f"{unparse(left, first)} {symbol} {unparse(right, second)}"
             return f"({text})" if own < strength else text
         case Apply(operator, arguments):
-            return f"{operator}({', '.join(unparse(argument) for argument in arguments)})"
+            listed = [unparse(argument) for argument in arguments]
+            listed += [f"over={expression.over}"] if isinstance(expression, Apply) and expression.over else []
+            return f"{operator}({', '.join(listed)})"
     raise AssertionError(expression)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graftsim.errors import GraftsimError
-from graftsim.program import Kind, Node, Program, Rank, Reduction, StateSlot
+from graftsim.program import Kind, Node, Program, Rank, Reduction, StateSlot, blocks
 
 Value = Any
 Mask = NDArray[np.bool_]
@@ -28,6 +28,8 @@ class Arithmetic(Protocol):
     def apply(self, operator: str, arguments: list[Value], kind: Kind) -> Value: ...
     def lift(self, value: Value, index: NDArray[np.int64]) -> Value: ...
     def expand(self, value: Value, kind: Kind, rounded: bool) -> Value: ...
+    def spread(self, value: Value, index: NDArray[np.int64]) -> Value: ...
+    def matrix(self, node: Node, arguments: list[Value]) -> Value: ...
     def reduce(self, asked: list[tuple[Reduction, list[Value]]], present: Mask) -> list[Value]: ...
     def choose(self, mask: Mask, new: Value, old: Value) -> Value: ...
 
@@ -69,15 +71,23 @@ def interpret(
     def kept(slot: StateSlot) -> Value:
         if slot.advance_missing or present.all():
             return environment[slot.new]
-        coordinate = slot.kind.rank is Rank.COORDINATE
-        mask = coordinates if coordinate else slot.kind.partition.touched(present)
-        return arithmetic.choose(mask, environment[slot.new], environment[slot.old])
+        return arithmetic.choose(taking_part(program, slot.kind, present), environment[slot.new], environment[slot.old])
 
     return Outcome(
         environment[program.delta],
         {path: kept(slot) for path, slot in program.slots.items()},
         {path: environment[name] for path, name in program.info.items()},
     )
+
+
+def taking_part(program: Program, kind: Kind, present: Mask) -> Mask:
+    """Which numbers of a value of this kind belong to a tensor that has a gradient."""
+    match kind.rank:
+        case Rank.COORDINATE:
+            return np.repeat(present, program.layout.sizes)
+        case Rank.MATRIX:
+            return np.repeat(present, [a * b for a, b in blocks(program.layout, kind.shape)])
+    return kind.partition.touched(present)
 
 
 def evaluate(node: Node, environment: Mapping[str, Value], arithmetic: Arithmetic) -> Value:
@@ -95,6 +105,12 @@ def evaluate(node: Node, environment: Mapping[str, Value], arithmetic: Arithmeti
             return arithmetic.lift(arguments[0], node.data)
         case "round" | "widen":
             return arithmetic.expand(arguments[0], node.arguments[0].kind, node.operator == "round")
+        case "view":
+            return arguments[0]
+        case "spread":
+            return arithmetic.spread(arguments[0], node.data)
+        case "matmul" | "transpose" | "matrix_power":
+            return arithmetic.matrix(node, arguments)
     return arithmetic.apply(node.operator, arguments, node.kind)
 
 

@@ -10,7 +10,7 @@ import functools
 import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 
 from graftsim import documents, expressions
 from graftsim.errors import GraftsimError, nearest
-from graftsim.expressions import Expression
+from graftsim.expressions import Apply, Expression, Name
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,15 @@ class Hyperparameter:
 @dataclass(frozen=True)
 class Slot:
     """One piece of state. A ``counter`` is an integer per tensor, a ``scalar`` a float64 per tensor, a ``group``
-    value a float64 per group of the machine's partition, a ``coordinate`` value has the shape of the weights."""
+    value a float64 per group of the machine's partition or of ``over``, a ``coordinate`` value has the shape of the
+    weights, a ``matrix`` per tensor has ``shape``, two of ``rows``, ``cols`` and ``size``."""
 
     name: str
     kind: str
     initial: Expression
     about: str
+    over: str = ""
+    shape: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,19 @@ class Choice:
     """Equations that depend on the value of an option."""
 
     option: str
-    cases: Mapping[str, tuple[Equation | Choice, ...]]
+    cases: Mapping[str, tuple[Step, ...]]
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Two lists of equations, of which each tensor takes one by a condition on its rank and size."""
+
+    condition: Expression
+    then: tuple[Step, ...]
+    otherwise: tuple[Step, ...]
+
+
+Step = Equation | Choice | Fork
 
 
 @dataclass(frozen=True)
@@ -109,22 +124,47 @@ class Machine:
     children: Mapping[str, str | None]
     inputs: Mapping[str, Mapping[str, Expression]]
     state: Mapping[str, Slot]
-    step: tuple[Equation | Choice, ...]
+    step: tuple[Step, ...]
     info: tuple[str, ...]
     notes: tuple[str, ...] = ()
     path: str = field(default="", compare=False)
 
     def equations(self, options: Mapping[str, str]) -> tuple[Equation, ...]:
-        """The equations in force under a full assignment of options."""
-        return tuple(_resolve(self.step, options))
+        """The equations in force under a full assignment of options, with no fork left."""
+        return tuple(_resolve(self.step, options, set(self.state)))
 
 
-def _resolve(steps: Iterable[Equation | Choice], options: Mapping[str, str]) -> Iterable[Equation]:
+def _resolve(steps: Iterable[Step], options: Mapping[str, str], state: set[str]) -> Iterator[Equation]:
     for item in steps:
-        if isinstance(item, Choice):
-            yield from _resolve(item.cases[options[item.option]], options)
-        else:
-            yield item
+        match item:
+            case Equation():
+                yield item
+            case Choice(option, cases):
+                yield from _resolve(cases[options[option]], options, state)
+            case Fork(condition, then, otherwise):
+                first, second = (list(_resolve(rows, options, state)) for rows in (then, otherwise))
+                yield from _joined(condition, first, second, state)
+
+
+def _joined(
+    condition: Expression, then: list[Equation], otherwise: list[Equation], state: set[str]
+) -> Iterator[Equation]:
+    """A fork as plain equations (GS-language-when): both lists under names of their own, then the choice between
+    what both assign; state that only one list assigns stays as it was in the other."""
+    names = [
+        {row.target: f"{row.target}|{side}" for row in rows} for rows, side in ((then, "then"), (otherwise, "else"))
+    ]
+    for rows, own in zip((then, otherwise), names, strict=True):
+        made: dict[str, str] = {}
+        for row in rows:
+            yield Equation(own[row.target], expressions.renamed(row.expression, made), row.text)
+            made[row.target] = own[row.target]
+    first, second = names
+    for name in [*first, *(name for name in second if name not in first)]:
+        if "|" not in name and (name in state or (name in first and name in second)):
+            sides = tuple(Name(own.get(name, name)) for own in names)
+            chosen = Apply("where", (condition, *sides))
+            yield Equation(name, chosen, f"{name} = {expressions.unparse(chosen)}")
 
 
 def read(path: Path | Traversable) -> Machine:
@@ -155,6 +195,8 @@ def from_document(document: Any, where: str) -> Machine:
                 row["kind"],
                 expressions.parse(str(row.get("initial", 0)), f"{where}, state {name}"),
                 row.get("about", ""),
+                row.get("over", ""),
+                tuple(row.get("shape", ())),
             )
             for name, row in document.get("state", {}).items()
         },
@@ -181,16 +223,22 @@ def _children(rows: list[str] | Mapping[str, str]) -> dict[str, str | None]:
     return dict(rows) if isinstance(rows, Mapping) else dict.fromkeys(rows)
 
 
-def _steps(items: list[Any], options: Mapping[str, Any], where: str) -> tuple[Equation | Choice, ...]:
+def _steps(items: list[Any], options: Mapping[str, Any], where: str) -> tuple[Step, ...]:
     return tuple(_step(item, options, f"{where}, step {number}") for number, item in enumerate(items, 1))
 
 
-def _step(item: Any, options: Mapping[str, Any], where: str) -> Equation | Choice:
+def _step(item: Any, options: Mapping[str, Any], where: str) -> Step:
     if isinstance(item, str):
         target, equals, text = item.partition("=")
         if not equals or not re.fullmatch(r"[A-Za-z]\w*", target.strip()) or text.startswith("="):
             raise GraftsimError(f"{where}: an equation must read 'name = expression'; received {item!r}")
         return Equation(target.strip(), expressions.parse(text, f"{where}, {target.strip()!r}"), item.strip())
+    if "then" in item:
+        condition = expressions.parse(item["when"], f"{where}, when")
+        if not isinstance(condition, Apply) or condition.operator not in expressions.COMPARISONS:
+            raise GraftsimError(f"{where}: 'when' must be a comparison; received {item['when']!r}")
+        sides = (_steps(item[side], options, f"{where}, {side}") for side in ("then", "else"))
+        return Fork(condition, *sides)
     ((option, cases),) = item.items()
     if option not in options:
         raise GraftsimError(f"{where}: {option!r} is not an option of this machine{nearest(option, options)}")
@@ -219,11 +267,29 @@ def _check(machine: Machine, where: str) -> None:
     known = {*OF_EVERY_MACHINE, *TENSOR_CONSTANTS, *machine.hyperparameters, *machine.state}
     for child, row in machine.inputs.items():
         for expression in row.values():
-            _check_names(expression, known, {}, f"{where}, inputs of {child}")
+            _check_names(expression, known, {child: None}, f"{where}, inputs of {child}")
     for slot in machine.state.values():
-        _check_names(slot.initial, set(machine.hyperparameters), {}, f"{where}, initial value of {slot.name}")
+        known_first = {*machine.hyperparameters, *TENSOR_CONSTANTS}
+        _check_names(slot.initial, known_first, {}, f"{where}, initial value of {slot.name}")
+        if bool(slot.shape) != (slot.kind == "matrix") or (slot.over and slot.kind != "group"):
+            raise GraftsimError(
+                f"{where}, state {slot.name}: a matrix has a shape, and nothing but a group is over one"
+            )
+    for condition in _conditions(machine.step):
+        _check_names(condition, {*TENSOR_CONSTANTS, *machine.hyperparameters}, {}, f"{where}, when")
     for values in itertools.product(*machine.options.values()):
         _check_equations(machine, dict(zip(machine.options, values, strict=True)), known, where)
+
+
+def _conditions(steps: Iterable[Step]) -> Iterator[Expression]:
+    for item in steps:
+        match item:
+            case Choice(_, cases):
+                for rows in cases.values():
+                    yield from _conditions(rows)
+            case Fork(condition, then, otherwise):
+                yield condition
+                yield from _conditions((*then, *otherwise))
 
 
 def _check_equations(machine: Machine, options: Mapping[str, str], known: set[str], where: str) -> None:

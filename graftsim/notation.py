@@ -185,8 +185,8 @@ class _Parser:
         if constant is not None:
             self.check(row.domain, constant, place)
             return Number(constant)
-        if set(expressions.operators(expression)) & set(expressions.REDUCTIONS):
-            raise GraftsimError(f"{place}: a schedule is a scalar; it has no norm, sum or dot")
+        if set(expressions.operators(expression)) & {*expressions.REDUCTIONS, *expressions.MATRICES}:
+            raise GraftsimError(f"{place}: a schedule is a scalar; it has no norm, sum, dot or matrix")
         if isinstance(expression, expressions.Apply) and expression.operator in expressions.COMPARISONS:
             raise GraftsimError(f"{place}: a comparison is no number; write where(comparison, a, b)")
         reads = set(expressions.names(expression))

@@ -1,14 +1,15 @@
 """Partitions: the groups of coordinates over which norms are taken (``spec/partitions.md``).
 
 A partition of a layout gives each coordinate the number of its group. Partitions are written as expressions:
-``global``, ``tensor``, ``coordinate``, ``axis(k)``, ``row``, ``block(n)``, ``pattern(biases='*.bias', rest=None)``
-and ``sets(first={'w': [0, 1]}, rest=None)``.
+``global``, ``tensor``, ``coordinate``, ``axis(k)``, ``row``, ``pool(k, ...)``, ``block(n)``,
+``pattern(biases='*.bias', rest=None)`` and ``sets(first={'w': [0, 1]}, rest=None)``.
 """
 
 from __future__ import annotations
 
 import ast
 import fnmatch
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -77,6 +78,8 @@ def build(text: str, layout: Layout) -> Partition:
             return by_axis(layout, 0)
         case ("axis", (int() as k,), {}):
             return by_axis(layout, k)
+        case ("pool", (int(), *_) as axes, {}) if all(type(k) is int for k in axes):
+            return by_pool(layout, axes)
         case ("block", (int() as n,), {}) if n > 0:
             return by_block(layout, n)
         case ("pattern", (), patterns) if patterns:
@@ -93,6 +96,7 @@ NAMES = {
     "coordinate": "coordinate",
     "row": "row",
     "axis": "axis(k) with an integer k",
+    "pool": "pool(k, ...) with one integer or more",
     "block": "block(n) with an integer n >= 1",
     "pattern": "pattern(name='glob of tensor names', ..., rest=None)",
     "sets": "sets(name={'tensor': [index, ...]}, ..., rest=None)",
@@ -175,6 +179,25 @@ def by_axis(layout: Layout, k: int) -> Partition:
                        for i in range(shape[k])]  # fmt: skip
         pairs += [(group, tensor) for group in range(start, len(labels))]
     return _partition(f"axis({k})", layout, _join(parts), len(labels), labels.__getitem__, pairs)
+
+
+def by_pool(layout: Layout, axes: Sequence[int]) -> Partition:
+    """Coordinates of a tensor that differ in the given axes only are one group (GS-partition-pool)."""
+    parts: list[Any] = []
+    labels: list[str] = []
+    pairs: list[tuple[int, int]] = []
+    for tensor, (name, shape) in enumerate(layout.tensors):
+        start, rank = len(labels), len(shape)
+        pooled = {k % rank for k in axes if -rank <= k < rank}
+        kept = [1 if a in pooled else n for a, n in enumerate(shape)]
+        numbers = np.arange(math.prod(kept)).reshape(kept)
+        parts.append(start + np.broadcast_to(numbers, shape).reshape(-1))
+        for index in np.ndindex(*kept):
+            place = ",".join(":" if a in pooled else str(i) for a, i in enumerate(index))
+            labels.append(f"{name}[{place}]" if place else name)
+        pairs += [(group, tensor) for group in range(start, len(labels))]
+    key = f"pool({', '.join(map(str, axes))})"
+    return _partition(key, layout, _join(parts), len(labels), labels.__getitem__, pairs)
 
 
 def by_block(layout: Layout, n: int) -> Partition:
@@ -270,7 +293,7 @@ def meet(first: Partition, second: Partition) -> Partition:
     if first.key == "global":
         return second
     for fine, coarse in ((first, second), (second, first)):
-        if _refines(fine, coarse):
+        if refines(fine, coarse):
             return fine
     pairs, group_of = np.unique(np.stack([first.group_of, second.group_of], axis=1), axis=0, return_inverse=True)
     return _partition(
@@ -282,7 +305,10 @@ def meet(first: Partition, second: Partition) -> Partition:
     )
 
 
-def _refines(fine: Partition, coarse: Partition) -> bool:
+def refines(fine: Partition, coarse: Partition) -> bool:
+    """Whether each group of ``fine`` lies in one group of ``coarse``."""
+    if coarse.key in (fine.key, "global"):
+        return True
     if coarse.key == "tensor":
         return bool((np.bincount(fine.tensor_pairs[:, 0], minlength=1) <= 1).all())
     if fine.key == "coordinate":

@@ -6,6 +6,7 @@ needs no reduction; level k needs k rounds of them; all reductions of a level ar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -22,24 +23,56 @@ from graftsim.partitions import Partition
 
 
 class Rank(IntEnum):
-    """How many values there are: one a run or tensor, one a group, one a coordinate."""
+    """How many values there are: one a run or tensor, one a group, one a coordinate, one matrix a tensor."""
 
     SCALAR = 0
     GROUP = 1
     COORDINATE = 2
+    MATRIX = 3
 
 
 @dataclass(frozen=True)
 class Kind:
     """The kind of a value. Scalars and group values are float64, one for each group of ``partition``; coordinate
-    values have the program's dtype, and their ``partition`` is the global one and means nothing."""
+    values have the program's dtype, and their ``partition`` is the global one and means nothing. A matrix has the
+    program's dtype, one block of ``shape`` (two of rows, cols, size and 1) for each tensor, one block after another, in
+    C order each."""
 
     rank: Rank
     partition: Partition
+    shape: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        where = "" if self.rank is Rank.COORDINATE else f" over {self.partition.key}"
-        return f"{self.rank.name.lower()}{where}"
+        where = {Rank.COORDINATE: "", Rank.MATRIX: f" of {' by '.join(self.shape)}"}
+        return f"{self.rank.name.lower()}{where.get(self.rank, f' over {self.partition.key}')}"
+
+    def count(self, layout: Layout) -> int:
+        """How many numbers a value of this kind has."""
+        match self.rank:
+            case Rank.COORDINATE:
+                return layout.size
+            case Rank.MATRIX:
+                return sum(a * b for a, b in blocks(layout, self.shape))
+        return self.partition.count
+
+
+def blocks(layout: Layout, shape: tuple[str, ...]) -> list[tuple[int, int]]:
+    """The shape of each tensor's block in a matrix value."""
+    return [(tensor_constant(shape[0], of), tensor_constant(shape[1], of)) for of in layout.shapes]
+
+
+def tensor_constant(name: str, shape: tuple[int, ...]) -> int:
+    """A constant of a tensor of some shape (GS-language-tensor-constants)."""
+    match name:
+        case "rank":
+            return len(shape)
+        case "size":
+            return math.prod(shape)
+        case "rows":
+            return shape[-2] if len(shape) > 1 else 1
+        case "cols":
+            return shape[-1] if shape else 1
+    return 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +81,9 @@ class Node:
 
     Besides the operators of the language there are ``number``, ``read`` (``data`` is a name), ``constant`` (an
     array), ``lift`` (to a finer partition: index by ``data``), ``round`` (expand to coordinates, rounded to the
-    dtype), ``widen`` (expand to coordinates in float64), and ``mul_wide``, ``div_wide``, ``quotient_wide``: formed in
-    float64, rounded to the dtype once (GS-arithmetic-group-times-coordinate).
+    dtype), ``widen`` (expand to coordinates in float64), ``mul_wide``, ``div_wide``, ``quotient_wide``: formed in
+    float64, rounded to the dtype once (GS-arithmetic-group-times-coordinate), ``spread`` (a tensor's value to each
+    number of its matrix, rounded: index by ``data``), and ``view`` (the same numbers as coordinates or as matrices).
     """
 
     operator: str
@@ -110,7 +144,10 @@ class StateSlot:
     advance_missing: bool
 
     def shape(self, layout: Layout) -> tuple[int]:
-        return (layout.size if self.kind.rank is Rank.COORDINATE else self.kind.partition.count,)
+        return (self.kind.count(layout),)
+
+    def dtype(self, program: Program) -> np.dtype[Any]:
+        return program.dtype if self.kind.rank >= Rank.COORDINATE else np.dtype(np.float64)
 
 
 @dataclass(frozen=True, eq=False)

@@ -47,11 +47,8 @@ class Record:
         self.meta, self._rows, self._keeps = meta, 0, 0
         room, keeps = -(-steps // meta.record_every) + 1, -(-steps // meta.keep_every) + 1
         layout, kinds = program.layout, {path: program.kinds[name] for path, name in program.info.items()}
-        widths = {path: layout.size if k.rank is Rank.COORDINATE else k.partition.count for path, k in kinds.items()}
-        slots = {
-            path: (slot.shape(layout)[0], program.dtype if slot.kind.rank is Rank.COORDINATE else np.dtype(float))
-            for path, slot in program.slots.items()
-        }
+        widths = {path: kind.count(layout) for path, kind in kinds.items()}
+        slots = {path: (slot.shape(layout)[0], slot.dtype(program)) for path, slot in program.slots.items()}
         kept = 8 + program.dtype.itemsize * layout.size + sum(width * dtype.itemsize for width, dtype in slots.values())
         row = 16 + 8 * sum(widths.values())
         if room * row + keeps * kept > trajectory.BYTES:

@@ -7,6 +7,7 @@ from graftsim.machines import library
 
 ARGUMENTS = {
     "rank_one": "v=[0.5, -2, 1, 0.25, -0.75, 3, 1]",
+    "adafactor": "lr=0.1, eps1=0.001, least_size=1",
     "adadelta": "lr=0.5, eps=0.01",
     "adagrad": "lr=0.1, eps=0.01, initial_accumulator=0.1, lr_decay=0.05, momentum=0.9",
     "adam": "lr=where(step <= 2, 0.1, 0.01), eps=0.01",
@@ -15,6 +16,13 @@ ARGUMENTS = {
     "amsgrad": "lr=0.1/sqrt(step), eps=0.01, beta2=0.9",
     "lamb": "lr=0.1/sqrt(step), eps=0.01, weight_decay=0.1, ratio_eps=0.01, ceiling=1",
     "lars": "lr=0.1/sqrt(step), trust=0.1, eps=0.01, weight_decay=0.1",
+    "full_adagrad": "lr=0.1, cutoff=1e-3",
+    "shampoo": "lr=0.1, eps=0.01",
+    "adabelief": "lr=0.1/sqrt(step), eps=0.01, eps_root=0.001, beta2=0.9",
+    "adan": "lr=0.1/sqrt(step), eps=0.01, eps_root=0.001",
+    "fromage": "lr=0.1/sqrt(step), min_norm=0.01",
+    "optimistic": "lr=1/sqrt(step), alpha=0.75, beta=0.5",
+    "rprop": "initial_step=0.1, smallest=0.06, largest=0.12",
     "lion": "lr=0.1, beta2=0.9",
     "momentum": "lr=0.1/sqrt(step), dampening=0.25",
     "nadam": "lr=0.1/sqrt(step), eps=0.01, momentum_decay=0.5",
@@ -27,6 +35,7 @@ ARGUMENTS = {
     "yogi": "eps=0.01, beta2=0.9, initial_accumulator=0.001",
     "scaled": "factor={'all': 2.5}, partition=global",
     "decay_decoupled": "weight_decay=0.1",
+    "decay_first": "weight_decay=0.1",
     "decay_in_gradient": "weight_decay=0.1",
     "decay_outside": "weight_decay=0.1, rate=0.1",
 }
@@ -75,6 +84,9 @@ def expressions(arguments: Mapping[str, str] = ARGUMENTS) -> list[str]:
     return found
 
 
+MATRICES = ("full_adagrad", "shampoo")
+"""Machines that hold matrices: only the reference engine runs them, and tensors of rank 3 are refused."""
+
 GRAFTS = [
     "adam#sgd",
     "graft(adam, adagrad(eps=0), partition=global)",
@@ -88,6 +100,8 @@ GRAFTS = [
     "in_place(adam)#in_place(sgd)",
     "lamb(lr=0.1)#novograd(eps=0)",
     "novograd(lr=0.1, partition=global)#lars(weight_decay=0.1)",
+    "adafactor#lars(least_rank=2)",
+    "graft(sgd, adafactor(least_size=2), partition=row)",
 ]
 LAYOUT = {"w": (7,)}
 """The layout that every expression here fits."""

@@ -7,7 +7,8 @@ import graftsim
 from graftsim.compiled import plan, tables
 from graftsim.compiled.engine import CompiledEngine
 from graftsim.compiled.lowering import lower
-from tests.every_machine import GRAFTS, LAYOUT, expressions
+from graftsim.errors import GraftsimError
+from tests.every_machine import GRAFTS, LAYOUT, MATRICES, expressions
 
 SHAPES = {"a": (3, 5), "b": (4,), "s": (), "e": (0, 2), "c": (2, 3, 2)}
 PARTITIONS = [
@@ -58,7 +59,9 @@ def assert_same(expression: str, layout, dtype: str, threads: int, special: bool
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("expression", [*expressions(), *GRAFTS], ids=str)
+@pytest.mark.parametrize(
+    "expression", [each for each in [*expressions(), *GRAFTS] if not each.startswith(MATRICES)], ids=str
+)
 def test_every_machine(expression: str, dtype: str) -> None:
     assert_same(expression, LAYOUT, dtype, 1, special=True)
 
@@ -165,3 +168,17 @@ def test_fast_math_is_nowhere() -> None:
 
     folder = Path(graftsim.__file__).parent
     assert not [path for path in folder.rglob("*.py") if "fastmath" in path.read_text()]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_forks_and_pools(dtype: str) -> None:
+    """Tensors of rank 0 to 3 take their own lists of equations; rows and columns of each are pooled."""
+    for expression in ("adafactor(least_size=2, momentum_form=step)#lars(least_rank=2)", "decay_first(adafactor)"):
+        assert_same(expression, SHAPES, dtype, 2, special=True)
+        assert_same(expression, SHAPES, dtype, 1, special=False, missing=True)
+
+
+def test_matrices_are_refused() -> None:
+    program = graftsim.build("shampoo", {"w": (2, 2)})
+    with pytest.raises(GraftsimError, match="not compiled; run shampoo on the numpy engine"):
+        CompiledEngine(program)

@@ -55,7 +55,7 @@ def test_the_magnitude_comes_first() -> None:
 
 
 REFUSED = {
-    "unknown machine": ("adan", "unknown machine 'adan'; did you mean 'adam'?"),
+    "unknown machine": ("adamm", "unknown machine 'adamm'; did you mean 'adam'?"),
     "unknown hyperparameter": ("adam(beta=1)", "adam has no 'beta'; did you mean 'beta"),
     "unknown option value": ("adam(eps_placement=outside)", "must be one of corrected, hat, inside, clamp"),
     "outside the domain": ("adam(beta1=1)", "beta1: must lie in [0, 1); received 1"),

@@ -32,6 +32,7 @@ from graftsim.layouts import Array
 from graftsim.program import Program, Rank, Reduction
 from graftsim.sums import REGISTERS
 
+MATRICES = "machines with matrices are not compiled"
 Values = dict[str, NDArray[Any]]
 
 
@@ -81,6 +82,8 @@ class CompiledEngine:
 
     def __init__(self, program: Program, threads: int = 1) -> None:
         self.program, self.threads = program, threads
+        if any(kind.rank is Rank.MATRIX for kind in program.kinds.values()):
+            raise GraftsimError(f"{MATRICES}; run {program.instance.machine.name} on the numpy engine")
         self.lowered = lower(program)
         self.source = Source(self.lowered)
         self.module = load(self.source.text())

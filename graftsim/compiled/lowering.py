@@ -103,7 +103,7 @@ class _Splitter:
 
     def rewritten(self, node: Node, hoist: Rank) -> Node:
         """The node with each maximal subtree of at most rank ``hoist`` replaced by a name."""
-        if node.kind.rank <= hoist:
+        if node.kind.rank <= hoist or node.operator in ("constant", "lift"):
             return self.named(node)
         return replace(node, arguments=tuple(self.rewritten(argument, hoist) for argument in node.arguments))
 

@@ -28,7 +28,7 @@ def identifiers(names: Iterable[str]) -> dict[str, str]:
     """A Python identifier for each name of a program: ``magnitude.m'`` becomes ``magnitude_m_new``."""
     table: dict[str, str] = {}
     for name in names:
-        wanted = name.replace("'", "_new").replace(".", "_")
+        wanted = name.replace("'", "_new").replace(".", "_").replace("|", "_")
         while wanted in table.values():
             wanted += "_"
         table[name] = wanted

@@ -116,6 +116,12 @@ class _Columns:
     def expand(self, value: Table, kind: Kind, rounded: bool) -> Table:
         raise AssertionError("a scalar has no coordinates")
 
+    def spread(self, value: Table, index: NDArray[np.int64]) -> Table:
+        raise AssertionError("a scalar is no matrix")
+
+    def matrix(self, node: Node, arguments: list[Table]) -> Table:
+        raise AssertionError("a scalar is no matrix")
+
     def reduce(self, asked: Any, present: Any) -> Any:
         raise AssertionError("a scalar depends on no reduction")
 

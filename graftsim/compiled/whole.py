@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from graftsim import partitions
 from graftsim.compiled import plan, tables
-from graftsim.compiled.engine import CompiledEngine, load
+from graftsim.compiled.engine import MATRICES, CompiledEngine, load
 from graftsim.compiled.source import BLOCK, Source, function
 from graftsim.interpreter import check_settings
 from graftsim.layouts import Array
@@ -36,6 +36,8 @@ def can_compile(program: Program, kernel: Kernel | None) -> str | None:
     """None, or why the run cannot be one compiled loop."""
     if kernel is None:
         return "the problem has no compiled gradient"
+    if any(kind.rank is Rank.MATRIX for kind in program.kinds.values()):
+        return MATRICES
     odd = [row.partition.key for row in program.reductions if not plan.segmented(row.partition)]
     return f"the groups of partition {odd[0]} do not lie in long runs" if odd else None
 
