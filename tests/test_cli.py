@@ -37,7 +37,7 @@ def run(monkeypatch, capsys, tmp_path):
 
 
 MISTAKES = {
-    "unknown machine": (["show", "adan"], "unknown machine 'adan'; did you mean 'adam'?"),
+    "unknown machine": (["show", "adamm"], "unknown machine 'adamm'; did you mean 'adam'?"),
     "unknown machine in a graft": (["show", "adam#sgdd"], "did you mean 'sgd'?"),
     "wrong domain": (["show", "adam(beta1=1.5)"], "beta1: must lie in [0, 1); received 1.5"),
     "unknown command": (["shwo"], 'Did you mean "show"?'),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
@@ -104,9 +105,9 @@ def _files() -> list[Traversable]:
 
 @functools.cache
 def absent() -> Mapping[str, Mapping[str, str]]:
-    """Optimizers that no row describes: framework to name to reason."""
+    """Optimizers that no row describes: package to name to reason."""
     read_all = [documents.read_yaml(file) for file in _files()]
-    return {document["framework"]: document.get("absent", {}) for document in read_all}
+    return {re.split("[.:]", next(iter(document["targets"])))[0]: document.get("absent", {}) for document in read_all}
 
 
 def rows() -> list[Row]:

@@ -41,12 +41,13 @@ def list_() -> None:
 
 
 @app.command
-def show(machine: str, *, source: bool = False, machine_file: MachineFiles = None) -> None:
+def show(machine: str, *, source: bool = False, dialects: bool = False, machine_file: MachineFiles = None) -> None:
     """Show a machine: its state, equations, options, source and dialects; or the program of a composed one.
 
     Examples: graftsim show adam
               graftsim show "adam(lr=1e-3)#(sgd#adagrad(eps=0))"
               graftsim show "adam#sgd" --source
+              graftsim show adagrad --dialects
 
     Parameters
     ----------
@@ -54,10 +55,16 @@ def show(machine: str, *, source: bool = False, machine_file: MachineFiles = Non
         The name of a machine or schedule, or an expression.
     source:
         Show the code that the compiled engine runs, and the words of memory that each pass moves.
+    dialects:
+        Show what each framework calls a machine: arguments, defaults, state, and what it has otherwise.
     """
     from graftsim.cli import catalogue
 
-    if source:
+    if dialects:
+        from graftsim.cli import dialect_table
+
+        dialect_table.show(machine)
+    elif source:
         catalogue.source(machine, machine_file or [])
     else:
         catalogue.show(machine, machine_file or [])
@@ -130,6 +137,28 @@ def check(
     from graftsim.cli import checking
 
     sys.exit(checking.check(target, machine, json))
+
+
+@app.command
+def translate(optimizer: str, *, to: str) -> None:
+    """Translate an optimizer to another framework, every hidden default spelled out, or say how far the nearest is.
+
+    Examples: graftsim translate "torch.optim.Adagrad(lr=0.1)" --to optax
+              graftsim translate "optax.adam(1e-3)" --to spec
+              graftsim translate "momentum(lr=0.1, form=ema)" --to keras
+
+    The exit code is 0 if the other framework has an equivalent and 1 if it has none.
+
+    Parameters
+    ----------
+    optimizer:
+        A constructor as it stands in a program, or a machine; its values must be numbers.
+    to:
+        A framework of the dialects, or spec for the machine that the constructor is.
+    """
+    from graftsim.cli import translating
+
+    sys.exit(translating.translate(optimizer, to))
 
 
 @app.command

@@ -14,7 +14,7 @@ from rich.table import Table
 from graftsim import compiler, expressions, notation, partitions, schedules
 from graftsim.engine import Engine
 from graftsim.expressions import Expression
-from graftsim.machines import Choice, Equation, Library, Machine, library
+from graftsim.machines import Choice, Equation, Fork, Library, Machine, Step, library
 from graftsim.program import Program
 from graftsim.schedules import Schedule
 
@@ -168,15 +168,23 @@ def definition(machine: Machine, console: Console) -> None:
         console.print(f"\n[dim]{escape(note)}[/]", highlight=False)
 
 
-def equations(step: Sequence[Equation | Choice], indent: str) -> Iterator[str]:
-    """The equations as text, choices as indented cases."""
+def equations(step: Sequence[Step], indent: str) -> Iterator[str]:
+    """The equations as text, choices and forks as indented cases."""
     for item in step:
-        if isinstance(item, Equation):
-            yield f"{indent}{item.text}"
-        else:
-            for value, rows in item.cases.items():
-                yield f"{indent}if {item.option} is {value}:"
-                yield from equations(rows, indent + "    ")
+        match item:
+            case Equation():
+                yield f"{indent}{item.text}"
+            case Choice(option, cases):
+                for value, rows in cases.items():
+                    yield f"{indent}if {option} is {value}:"
+                    yield from equations(rows, indent + "    ")
+            case Fork(condition, then, otherwise):
+                for head, rows in (
+                    (f"for tensors with {expressions.unparse(condition)}:", then),
+                    ("others:", otherwise),
+                ):
+                    yield f"{indent}{head}"
+                    yield from equations(rows, indent + "    ")
 
 
 def dialects_of(name: str, console: Console) -> None:
