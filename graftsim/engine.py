@@ -48,7 +48,7 @@ class Engine:
 
     def __init__(self, program: Program, exchange: Exchange = alone) -> None:
         self.program = program
-        self._arithmetic = _Bits(program, exchange)
+        self.arithmetic = _Bits(program, exchange)
 
     def initial_state(self, settings: Mapping[str, float] | None = None) -> dict[str, Array]:
         """The state before the first step: path to array, shape (coordinates,) or (groups,).
@@ -56,7 +56,7 @@ class Engine:
         ``settings`` overrule hyperparameters by path, as in :meth:`step`; an accumulator may start at one.
         """
         with np.errstate(all="ignore"):
-            found = initial_state(self.program, self._arithmetic, settings or {})
+            found = initial_state(self.program, self.arithmetic, settings or {})
         return {
             path: np.array(np.broadcast_to(value, self.program.slots[path].shape(self.program.layout)))
             for path, value in found.items()
@@ -89,7 +89,7 @@ class Engine:
         self.check(weights, state, step)
         with np.errstate(all="ignore"):
             check_settings(program, lambda node: self.scalar(node, step), settings, step)
-            found = interpret(program, self._arithmetic, weights, gradient, state, step, present, settings)
+            found = interpret(program, self.arithmetic, weights, gradient, state, step, present, settings)
             moved = weights + found.delta
         mask = np.repeat(present, program.layout.sizes)
         return Step(
@@ -101,14 +101,14 @@ class Engine:
 
     def reduce(self, reduction: Reduction, operands: list[Array], present: NDArray[np.bool_]) -> NDArray[np.float64]:
         """One sum over the coordinates that take part, by the definition."""
-        return self._arithmetic.reduce([(reduction, list(operands))], present)[0]
+        return self.arithmetic.reduce([(reduction, list(operands))], present)[0]
 
     def scalar(self, node: Any, step: int) -> Any:
         """The value of a hyperparameter's node at a step."""
         if node.operator in ("number", "constant"):
             return np.asarray(node.data, np.float64)
         environment = {"step": np.array([float(step)])}
-        return evaluate(node, environment, self._arithmetic)
+        return evaluate(node, environment, self.arithmetic)
 
     def gradient(self, gradients: Array | Sequence[Any]) -> tuple[Array, NDArray[np.bool_]]:
         """The flat gradient, and for each tensor whether it has one; checked."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -16,6 +17,8 @@ from graftsim.errors import GraftsimError, nearest
 
 LENGTH = 2000
 DEPTH = 50
+WHOLE = "global_"
+"""What the partition ``global`` is called on its way through Python's grammar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,7 @@ def parse(text: str, where: str) -> Expression:
 
 def python_ast(text: str, where: str) -> ast.expr:
     """Python's own syntax tree of one expression; bounded in length, one line for an error."""
+    text = re.sub(r"\bover\s*=\s*global\b", f"over={WHOLE}", text)  # a keyword of Python
     if len(text) > LENGTH:
         raise GraftsimError(f"{where}: an expression must have at most {LENGTH} characters; this has {len(text)}")
     try:
@@ -145,7 +149,8 @@ def _over(name: str, keywords: list[ast.keyword]) -> str | None:
         case []:
             return ""
         case [ast.keyword(arg="over", value=value)] if name in REDUCTIONS:
-            return ast.unparse(value)
+            found = ast.unparse(value)
+            return "global" if found == WHOLE else found
     return None
 
 

@@ -334,6 +334,13 @@ class Library:
             self._files[machine.name] = path
             self._read[machine.name] = machine
 
+    def with_machine(self, machine: Machine) -> Library:
+        """The same machines, with another definition of one of them."""
+        found = Library()
+        found._files = {**self._files, machine.name: Path(machine.path)}
+        found._read = {**self._read, machine.name: machine}
+        return found
+
     def names(self) -> list[str]:
         return sorted(self._files)
 
