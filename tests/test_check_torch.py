@@ -13,7 +13,9 @@ from graftsim_conformance.check import check
 from graftsim_conformance.follow import ulps
 
 ADAM = "torch.optim:Adam"
-TARGETS = [f"torch.optim:{name}" for name in ("SGD", "Adagrad", "RMSprop", "Adam", "AdamW")]
+TARGETS = [
+    f"torch.optim:{name}" for name in ("SGD", "Adagrad", "RMSprop", "Adam", "AdamW", "Adafactor", "SparseAdam", "Rprop")
+]
 CARRIED = {"t", "inner.t"}
 """SGD keeps no counter; what else a row does not read would be compared less strictly without anybody noticing."""
 
@@ -52,6 +54,12 @@ WRONG = [
     ("Adam", "decay_decoupled(adam)", "inner.m", 1, "decay_in_gradient"),
     ("AdamW", "decay_in_gradient(adam)", "inner.m", 1, "decay_decoupled"),
     ("AdamW", "decay_in_gradient(adam(eps_placement=hat))", "inner.m", 1, "decay_decoupled, eps_placement=corrected"),
+    ("Adafactor", "adafactor(eps1_placement=add, beta2_cap=1, least_size=0)", "r", 1, "eps1_placement=clamp"),
+    ("Adafactor", "adafactor(eps1_placement=clamp, rate=plain, beta2_cap=1)", "weights", 4, "rate=minimum"),
+    ("Adafactor", "adafactor(eps1_placement=clamp, beta2_cap=1, least_size=4)", "r", 1, "own defaults"),
+    ("Adafactor", "decay_first(adafactor(eps1_placement=clamp, beta2_cap=1))", "weights", 1, "no other options"),
+    ("SparseAdam", "adam(eps_placement=corrected)", "weights", 1, "eps_placement=hat"),
+    ("Rprop", "rprop(form=late)", "before", 1, "form=immediate"),
 ]
 
 
@@ -231,7 +239,7 @@ class RenamedAndForgetful(Renamed):
         ("no_such_module:Adam", None, None, "no module 'no_such_module'"),
         ("torch.optim:ASGD", None, None, "torch.optim:Adam,"),
         ("torch:pi", None, None, "can be called"),
-        (ADAM, "adan", None, "did you mean 'adam'"),
+        (ADAM, "adamm", None, "did you mean 'adam'"),
         (ADAM, "sgd", None, "its machines are adam"),
         (ADAM, "adam#sgd", None, "its machines are adam"),
         (ADAM, "adam(lr=1 / step)", None, "must be a number"),
@@ -264,7 +272,7 @@ ROW = {
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"machine": "adan"}, "did you mean 'adam'"),
+        ({"machine": "adamm"}, "did you mean 'adam'"),
         ({"machine": "adam(eps=0.5)"}, "'eps' differs"),
         ({"arguments": {"lr": "lr", "eps": "eps"}}, "'beta1' differs"),
         ({"arguments": {**ROW["arguments"], "weight_decay": "weight_decay"}}, "'weight_decay' differs"),

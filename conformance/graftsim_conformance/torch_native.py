@@ -1,8 +1,12 @@
-"""torch.optim's optimizers as candidates. The only module here that imports torch."""
+"""torch's optimizers, and those of libraries for torch, as candidates. The only module here that imports torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,48 +16,139 @@ from graftsim.errors import GraftsimError
 from graftsim.layouts import Array, Layout
 from graftsim_conformance.dialects import signed
 
-MODES: dict[str, dict[str, bool]] = {
-    "": {},
-    "single": {"foreach": False},
-    "foreach": {"foreach": True},
-    "fused": {"fused": True},
+
+@dataclass(frozen=True)
+class Mode:
+    """How torch runs a step."""
+
+    keywords: Mapping[str, bool] = field(default_factory=dict)
+    """Passed to the optimizer beside its own arguments."""
+    compiled: bool = False
+    """The step is traced by ``torch.compile`` and run without a code generator: tracing alone changes the scalars."""
+    wide: bool = False
+    """torch's default dtype and the dtype of state are those of the weights."""
+    sparse: bool = False
+    """Gradients are sparse tensors in which every row is present."""
+
+
+MODES: dict[str, Mode] = {
+    "": Mode(),
+    "single": Mode({"foreach": False}),
+    "foreach": Mode({"foreach": True}),
+    "fused": Mode({"fused": True}),
+    "capturable": Mode({"capturable": True}),
+    "compiled": Mode(compiled=True),
+    "default64": Mode(wide=True),
+    "sparse": Mode(sparse=True),
 }
-"""How torch runs a step: keywords that are passed to the optimizer beside its own."""
+
+STATE_DTYPE: dict[str, Callable[[torch.dtype], Any]] = {
+    "storage_dtype": lambda dtype: str(dtype).removeprefix("torch."),
+    "momentum_dtype": lambda dtype: dtype,
+}
+"""Keywords by which an optimizer (of heavyball, of pytorch_optimizer) is told the dtype of its state."""
+
+ENTRIES: dict[str, Callable[[torch.Tensor], int]] = {
+    "": torch.Tensor.numel,
+    "rows": lambda tensor: tensor.numel() // tensor.shape[-1] if tensor.ndim else 1,
+    "cols": lambda tensor: tensor.numel() // tensor.shape[-2] if tensor.ndim > 1 else tensor.numel(),
+}
+"""How many numbers a tensor has in a state slot: one a coordinate, row (``rows.row_var``) or column."""
 
 
 class TorchCandidate:
     """An optimizer class of torch, on CPU tensors of the weights' dtype.
 
-    Hyperparameters that change are written into ``param_groups`` before a step, as schedulers do.
+    Hyperparameters that change are written into ``param_groups`` before a step, as schedulers do. What a library
+    compiles by itself is run as it is written. SparseAdam gets sparse gradients, since it takes no others.
     """
 
     def __init__(self, optimizer: Any, mode: str = "") -> None:
         if mode not in MODES:
             raise GraftsimError(f"mode must be one of {', '.join(filter(None, MODES))}; received {mode!r}")
         self._class, self._mode = optimizer, MODES[mode]
+        self._keywords = dict(self._mode.keywords)
+        for keyword in self._keywords:
+            if keyword not in _parameters(optimizer):
+                name = getattr(optimizer, "__name__", "the optimizer")
+                raise GraftsimError(f"mode {mode} needs the keyword {keyword!r}, which {name} does not name")
 
     def start(self, layout: Layout, weights: Array, arguments: Mapping[str, Any]) -> None:
         self._layout = layout
         self._tensors = [torch.tensor(np.array(part)) for part in layout.unflatten(weights)]
-        self._optimizer = self._class(self._tensors, **arguments, **self._mode)
+        self._dtype = self._tensors[0].dtype
+        with self._world():
+            given = {**arguments, **self._keywords, **self._dtype_of_state()}
+            self._optimizer = self._class(self._tensors, **given)
+            self._sparse = self._mode.sparse or isinstance(self._optimizer, torch.optim.SparseAdam)
+            self._step = self._optimizer.step
+            if self._mode.compiled:
+                torch.compiler.reset()
+                self._step = torch.compile(self._step, backend="eager")
 
     def step(self, gradients: Array, arguments: Mapping[str, Any]) -> Array:
         for group in self._optimizer.param_groups:
             group.update({keyword: value for keyword, value in arguments.items() if keyword in group})
         for tensor, gradient in zip(self._tensors, self._layout.unflatten(gradients), strict=True):
-            tensor.grad = torch.tensor(np.array(gradient))
-        self._optimizer.step()
+            dense = torch.tensor(np.array(gradient))
+            tensor.grad = _every_row(dense) if self._sparse else dense
+        with self._world():
+            self._step()
         return self._flat(self._tensors)
 
     def read_state(self, names: Mapping[str, str]) -> dict[str, Array]:
-        states = [self._optimizer.state.get(tensor, {}) for tensor in self._tensors]
+        """A slot that only some tensors have (Adafactor's) is 0 in the others."""
         found = {}
         for slot, source in names.items():
             name, sign = signed(source)
-            if all(state.get(name) is not None for state in states):
-                found[slot] = sign * self._flat([torch.as_tensor(state[name]) for state in states])
+            place, _, entry = name.rpartition(".")
+            values = [self._read(tensor, place, entry) for tensor in self._tensors]
+            if any(value is not None for value in values):
+                pairs = zip(self._tensors, values, strict=True)
+                whole = [torch.zeros(ENTRIES[place](tensor)) if value is None else value for tensor, value in pairs]
+                found[slot] = sign * self._flat([torch.as_tensor(value) for value in whole])
         return found
+
+    def _read(self, tensor: torch.Tensor, place: str, entry: str) -> Any:
+        """An entry of a tensor's state, of its only part where a library keeps parts, or of its ``group``."""
+        if place == "group":
+            return self._optimizer.param_groups[0].get(entry)
+        state = self._optimizer.state.get(tensor, {})
+        return state.get(entry, state[0].get(entry) if isinstance(state.get(0), dict) else None)
+
+    def _dtype_of_state(self) -> dict[str, Any]:
+        if not self._mode.wide:
+            return {}
+        return {name: write(self._dtype) for name, write in STATE_DTYPE.items() if name in _parameters(self._class)}
+
+    @contextlib.contextmanager
+    def _world(self) -> Iterator[None]:
+        """torch as the mode wants it, for as long as the optimizer runs."""
+        before = torch.get_default_dtype()
+        try:
+            if self._mode.wide:
+                torch.set_default_dtype(self._dtype)
+            library_compiles = "torch._dynamo" in sys.modules and not self._mode.compiled
+            as_written = torch.compiler.set_stance("force_eager") if library_compiles else contextlib.nullcontext()
+            with as_written, torch.sparse.check_sparse_tensor_invariants():
+                yield
+        finally:
+            torch.set_default_dtype(before)
 
     @staticmethod
     def _flat(tensors: list[Any]) -> Array:
-        return np.concatenate([tensor.detach().numpy().reshape(-1).astype(np.float64) for tensor in tensors])
+        dense = [tensor.detach().to(torch.float64).to_dense() for tensor in tensors]
+        return np.concatenate([tensor.numpy().reshape(-1) for tensor in dense])
+
+
+def _parameters(optimizer: Any) -> Mapping[str, Any]:
+    """The keywords that an optimizer names; what it takes unnamed it may well ignore."""
+    return inspect.signature(optimizer).parameters
+
+
+def _every_row(dense: torch.Tensor) -> torch.Tensor:
+    """The sparse tensor that holds every row, zeros too: an absent row would not take part in the step."""
+    rows = dense.shape[:1]
+    places = torch.arange(dense.shape[0])[None] if rows else torch.zeros((0, 1), dtype=torch.long)
+    values = dense if rows else dense.reshape(1)
+    return torch.sparse_coo_tensor(places, values, dense.shape, check_invariants=True, is_coalesced=True)
