@@ -218,9 +218,9 @@ class _Arithmetic:
         return self._rounded(result.value, result.error, kind.rank)
 
     def _rounded(self, value: Array, error: Array, rank: Rank) -> Bounded:
-        return Bounded(
-            value, error + self.unit[rank] * np.abs(_float(value)) + np.where(value == 0, 0, self.least[rank])
-        )
+        size = np.abs(_float(value))
+        own = np.where(np.isinf(size), 0, self.unit[rank] * size) + np.where(value == 0, 0, self.least[rank])
+        return Bounded(value, error + own)
 
     def reduce(self, asked: list[tuple[Reduction, list[Bounded]]], present: NDArray[np.bool_]) -> list[Bounded]:
         return [self._reduced(reduction, values, present) for reduction, values in asked]
@@ -249,7 +249,7 @@ class _Arithmetic:
             root = self.numbers.sqrt(products)
             size = _float(root)
             error = np.where(
-                size > 0, moved * wide / np.where(size > 0, size, 1), _root_of_squares(x.error[present], groups, count)
+                size > 0, moved / np.where(size > 0, size, 1) * wide, _root_of_squares(x.error[present], groups, count)
             )
             return Bounded(root * scale, error + roundings * size * wide)
         moved = moved + _float(total(np.abs(_float(b)) * x.error / wide[reduction.partition.group_of]))
@@ -274,14 +274,15 @@ class _Arithmetic:
 
     def _mul(self, a: Bounded, b: Bounded) -> Bounded:
         error = _times(np.abs(_float(a.value)) + a.error, b.error) + _times(np.abs(_float(b.value)), a.error)
-        return Bounded(a.value * b.value, error)
+        return Bounded(a.value * b.value, np.where(_certainly_infinite(a, b), 0, error))
 
     def _div(self, a: Bounded, b: Bounded) -> Bounded:
         size = np.abs(_float(b.value))
         room = size - b.error
         value = _divide(a.value, b.value)
         error = (a.error + _times(np.abs(_float(value)), b.error)) / np.where(room > 0, room, 1)
-        return Bounded(value, np.where(room > 0, error, np.where(b.error == 0, 0, np.inf)))
+        error = np.where(room > 0, error, np.where(b.error == 0, 0, np.inf))
+        return Bounded(value, np.where(_certainly_infinite(a, b), 0, error))
 
     def _quotient(self, a: Bounded, b: Bounded) -> Bounded:
         found, zero = self._div(a, b), (b.value == 0) & (b.error == 0)
@@ -415,6 +416,12 @@ def _least(dtype: np.dtype[Any]) -> float:
 
 def _float(value: Array) -> Array:
     return np.asarray(value, np.float64)
+
+
+def _certainly_infinite(a: Bounded, b: Bounded) -> Array:
+    """Where one operand is infinite and the other cannot be zero: no rounding moves what comes of it."""
+    p, q = np.abs(_float(a.value)), np.abs(_float(b.value))
+    return np.asarray((np.isinf(p) & (b.error < q)) | (np.isinf(q) & (a.error < p)))
 
 
 def _times(factor: Array, error: Array) -> Array:

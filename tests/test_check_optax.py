@@ -36,7 +36,24 @@ WRONG = [
     ("adam", "adam(eps_placement=hat)", "weights", 1, "eps_placement=corrected"),
     ("adam", "adam(eps_placement=clamp)", "weights", 1, "eps_placement=corrected"),
     ("adamw", "decay_in_gradient(adam)", "inner.m", 1, "decay_decoupled"),
-    ("adamw", "decay_decoupled(adam(eps_placement=inside))", "weights", 1, "eps_placement=corrected"),
+    ("adamw", "decay_decoupled(adam(eps_placement=hat))", "weights", 1, "eps_placement=corrected"),
+    ("adamw", "decay_decoupled(adam(eps_placement=inside, eps=0.01))", "weights", 1, "own defaults"),
+    ("rmsprop", "rmsprop(centered=on, momentum_form=heavy_ball)", "b", 1, "momentum_form=lr_inside"),
+    (
+        "rmsprop",
+        "rmsprop(bias_correction=on, momentum_form=heavy_ball, nesterov=on)",
+        "b",
+        1,
+        "momentum_form=lr_inside",
+    ),
+    ("adabelief", "adabelief(eps_root=0)", "s", 1, "own defaults"),
+    ("adabelief", "adabelief(nesterov=on, eps=0.01)", "weights", 1, "own defaults"),
+    ("adan", "decay_in_gradient(adan(lookahead=new))", "inner.m", 1, "decay_decoupled"),
+    ("fromage", "fromage(min_norm=0)", "weights", 1, "own defaults"),
+    ("optimistic_gradient_descent", "optimistic(sgd(lr=1), beta=0)", "weights", 2, "own defaults"),
+    ("optimistic_adam_v2", "optimistic(adam(lr=1, eps_placement=hat))", "before", 1, "eps_placement=corrected"),
+    ("optimistic_adam_v2", "optimistic(nadam(lr=1, form=scheduled, momentum_decay=0))", "before", 1, "form=constant"),
+    ("rprop", "rprop(form=immediate)", "before", 1, "form=late"),
 ]
 
 

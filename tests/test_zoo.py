@@ -29,7 +29,11 @@ from tests.every_machine import ARGUMENTS, LAYOUT, MATRICES, choices, expression
 U = 2.0**-53
 ELSEWHERE = [f"torch.optim:{name}" for name in ("SGD", "Adagrad", "RMSprop", "Adam", "AdamW")]
 ELSEWHERE += [f"optax:{name}" for name in ("sgd", "adagrad", "rmsprop", "adam", "adamw")]
-OURS = {path: target for path, target in dialects.targets().items() if target.framework in ("torch", "optax")}
+OURS = {path: target for path, target in dialects.targets().items() if path.startswith(("torch.optim:", "optax:"))}
+CARRIED = {"optax:adafactor": {"r", "c", "v"}}
+"""State that cannot be read."""
+NARROW = {"torch.optim:NAdam": {"product"}, "optax:adafactor": {"m"}}
+"""State that is kept in float32."""
 TARGETS = [path for path in OURS if path not in ELSEWHERE]
 
 # -- dialects ----------------------------------------------------------------------------------------------------------
@@ -38,13 +42,13 @@ TARGETS = [path for path in OURS if path not in ELSEWHERE]
 @pytest.mark.parametrize("target", TARGETS)
 def test_equivalent_under_its_dialect(target: str) -> None:
     report = check(target)
-    assert report.passed, "\n".join(report.lines())
     for row in report.rows:
+        assert row.passed != bool(row.known), "\n".join(row.lines())
         assert row.cases == 6
         assert row.comparisons >= 700
         assert row.undecided == 0
-        assert row.unread == ()
-        assert [path.split(".")[-1] for path in row.float32] == ["product"] * (target == "torch.optim:NAdam")
+        assert set(row.unread) <= CARRIED.get(target, set())
+        assert {path.split(".")[-1] for path in row.float32} <= NARROW.get(target, set())
 
 
 def test_every_optimizer_of_the_frameworks_is_a_target_or_said_to_be_absent() -> None:
@@ -131,11 +135,13 @@ def largest(row: Row, case, steps, float32=()) -> float:
 )
 def test_each_argument_is_seen_by_a_probe(row: Row) -> None:
     """A native whose arguments were swapped or ignored would pass if the streams did not tell values apart."""
-    case, steps = trial(row, "mixed")
-    for path in set().union(*map(dialects.paths, row.arguments.values())):
-        moved = [dataclasses.replace(one, settings=one.settings | {path: other(one.settings[path])}) for one in steps]
-        assert largest(row, case, moved, row.float32) > BUDGET, path
-    assert largest(row, case, steps, row.float32) <= BUDGET
+    unseen = set().union(*map(dialects.paths, row.arguments.values()))
+    for case, steps in (trial(row, "mixed-zero"), trial(row, "mixed")):
+        for path in sorted(unseen):
+            moved = [dataclasses.replace(one, settings=one.settings | {path: other(one.settings[path])}) for one in steps]
+            unseen -= {path} if largest(row, case, moved, row.float32) > BUDGET else set()
+    assert not unseen
+    assert (largest(row, case, steps, row.float32) <= BUDGET) != ("float64" in row.not_expressible)
 
 
 def other(value: float) -> float:

@@ -53,7 +53,7 @@ def load(target: str) -> Any:
         if not hasattr(found, name):
             raise GraftsimError(f"{module_name} has no {attribute!r}{nearest(name, _public(found))}")
         found = getattr(found, name)
-    if not callable(found):
+    if not callable(found) and not hasattr(found, "step"):
         raise GraftsimError(f"{target} must be an optimizer that can be called; it is a {type(found).__name__}")
     return found
 
@@ -88,13 +88,29 @@ def _keras(native: Any, mode: str) -> Candidate:
     return KerasCandidate(native, mode)
 
 
-_WRAPPERS: dict[str, Callable[[Any, str], Candidate]] = {"torch": _torch, "optax": _optax, "keras": _keras}
+def _tensorflow(native: Any, mode: str) -> Candidate:
+    from graftsim_conformance.tf_keras_native import TensorFlowCandidate
+
+    return TensorFlowCandidate(native, mode)
+
+
+_WRAPPERS: dict[str, Callable[[Any, str], Candidate]] = {
+    "torch": _torch,
+    "optax": _optax,
+    "keras": _keras,
+    "tf_keras": _tensorflow,
+    "tensorflow": _tensorflow,
+}
 
 
 def backend(framework: str) -> tuple[str, str] | None:
-    """Name and version of what a framework with several backends runs on in this process; None if it has but one."""
-    if framework != "keras":
-        return None
-    from graftsim_conformance import keras_native
+    """Name and version of what a framework runs on in this process; None if it is itself that."""
+    if framework == "keras":
+        from graftsim_conformance import keras_native
 
-    return keras_native.backend()
+        return keras_native.backend()
+    if framework in ("tf_keras", "tensorflow"):
+        from graftsim_conformance import tf_keras_native
+
+        return tf_keras_native.backend()
+    return None

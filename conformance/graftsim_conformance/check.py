@@ -19,17 +19,24 @@ from graftsim.machines import library
 from graftsim.notation import Instance
 from graftsim_conformance import candidates, golden
 from graftsim_conformance.cases import Case, in_dtype, read_parameters, settled
-from graftsim_conformance.dialects import Row, Target, absent, fixed, targets
-from graftsim_conformance.follow import BUDGET, Comparison, Recorded, failure, follow, record
+from graftsim_conformance.dialects import Row, Target, absent, fixed, targets, told
+from graftsim_conformance.follow import BUDGET, Recorded, failure, follow, record
+from graftsim_conformance.judge import Tally
 from graftsim_conformance.probes import LAYOUT
-from graftsim_conformance.report import Failure, Report, RowReport
+from graftsim_conformance.report import Report, RowReport
+from graftsim_conformance.verdicts import CandidateError, Verdict
 
 ALTERNATIVES = 64
 DECAYS = ("decay_in_gradient", "decay_decoupled")
 
 
 def check(
-    target: str, machine: str | None = None, like: str | None = None, mode: str = "", dtype: str = "float64"
+    target: str,
+    machine: str | None = None,
+    like: str | None = None,
+    mode: str = "",
+    dtype: str = "float64",
+    chosen: Collection[str] | None = None,
 ) -> Report:
     """Judge a native optimizer.
 
@@ -41,9 +48,12 @@ def check(
             (a class of your own with the interface of ``torch.optim:Adam``).
         mode: how the framework is to run a step (``foreach``, ``jit``); its default where empty.
         dtype: of weights, gradients and coordinate state: float64 or float32.
+        chosen: names of golden cases, edges too, as :func:`graftsim_conformance.golden.chosen` selects them; the six
+            streams of each row's machine where None.
 
     Raises:
-        GraftsimError: the target cannot be imported or has no dialect; the machine does not fit it; it fails to run.
+        GraftsimError: the target cannot be imported or has no dialect; the machine does not fit it; it fails to run;
+            none of the chosen cases is of it.
     """
     known = targets()
     if like is not None and like not in known:
@@ -55,12 +65,24 @@ def check(
             "one whose arguments and state have the same names can be given with like"
         )
     dialect = known[like or target]
-    chosen = [(row, row.instance) for row in dialect.rows] if machine is None else [_claimed(dialect, machine)]
+    claims = [(row, row.instance) for row in dialect.rows] if machine is None else [_claimed(dialect, machine)]
     name, version = candidates.backend(dialect.framework) or ("", "")
     run = _Run(target, lambda: candidates.wrap(dialect.framework, native, mode), dtype, name)
-    rows = tuple(_row(run, dialect, row, instance) for row, instance in chosen)
+    rows = tuple(
+        _row(run, dialect, row, instance, cases) for row, instance in claims if (cases := pool(row, chosen, dtype))
+    )
+    if not rows:
+        raise GraftsimError(f"none of the chosen cases is of {target}; graftsim check --list shows their names")
     versions = _versions(dialect) | ({name: version} if name else {})
     return Report(target, machine, BUDGET, versions, rows, name, mode, dtype)
+
+
+def pool(row: Row, chosen: Collection[str] | None, dtype: str) -> list[Case]:
+    """The golden cases on which a row is checked; streams in any dtype, edges only in their own."""
+    if chosen is None:
+        return golden.of_machine(row.instance)
+    found = [golden.stored(name) for name in golden.names_of(row.instance) if name in chosen]
+    return [case for case in found if case.dtype == dtype or (dtype == "float32" and golden.is_stream(case.name))]
 
 
 def _why_not(target: str) -> str:
@@ -94,7 +116,8 @@ def _claimed(target: Target, machine: str) -> tuple[Row, Instance]:
 
 
 def _set_by(row: Row) -> set[str]:
-    return set(read_parameters(compiler.build(row.instance, LAYOUT)))
+    """The hyperparameters that a row's arguments give."""
+    return set(read_parameters(compiler.build(row.instance, LAYOUT))) - set(fixed(row.instance))
 
 
 def _suits(row: Row, parameters: set[str], needed: set[str]) -> bool:
@@ -131,15 +154,15 @@ class _Run:
     backend: str
 
 
-def _row(run: _Run, dialect: Target, row: Row, claim: Instance) -> RowReport:
-    """Run all cases of the row's machine; hold the claimed machine against each."""
-    held, rounded = fixed(claim), row.through_float32.get(run.backend, ())
-    given = [in_dtype(case, run.dtype) for case in golden.of_machine(row.instance)]
-    trials = [(case, _record(run, row, case, held, rounded)) for case in given]
-    tally = _Tally()
+def _row(run: _Run, dialect: Target, row: Row, claim: Instance, given: list[Case]) -> RowReport:
+    """Run cases of the row's machine; hold the claimed machine against each."""
+    held, rounded = fixed(claim), told(row.through_float32, run.backend, run.dtype) or ()
+    runs = [(case, _record(run, row, case, held, rounded)) for case in (in_dtype(case, run.dtype) for case in given)]
+    trials: list[Trial] = [(case, steps) for case, steps in runs if steps]
+    tally = Tally()
     for case, steps in trials:
         program = compiler.build(settled(claim, steps[0].settings), case.layout, case.dtype)
-        for comparison in follow(program, steps, row.float32):
+        for comparison in follow(program, steps, row.float32, case.taken, case.state):
             tally.add(case, comparison)
             if tally.failure is None:
                 tally.failure = failure(case, program, comparison)
@@ -158,36 +181,25 @@ def _row(run: _Run, dialect: Target, row: Row, claim: Instance) -> RowReport:
         failure=tally.failure,
         hint=_hint(claim, row, dialect, trials) if tally.failure else "",
         through_float32=tuple(rounded),
-        known=row.not_expressible.get(run.backend, ""),
+        known=told(row.not_expressible, run.backend, run.dtype) or "",
+        unsupported=tuple(case.name for case, steps in runs if not steps),
     )
 
 
 def _record(run: _Run, row: Row, case: Case, held: dict[str, float], rounded: Collection[str]) -> list[Recorded]:
+    """The record of a run; none where the native does not support the case."""
     where = f"{run.target}, row {row.variant}, case {case.name}"
     try:
         return record(run.fresh(), row, case, held, rounded)
+    except CandidateError as error:
+        if error.verdict is Verdict.NOT_SUPPORTED:
+            return []
+        raise GraftsimError(f"{where}: {error}") from None
     except GraftsimError as error:
         raise GraftsimError(f"{where}: {error}") from None
     except Exception as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())
         raise GraftsimError(f"{where}: the candidate failed: {text[:300]}") from error
-
-
-@dataclasses.dataclass
-class _Tally:
-    comparisons: int = 0
-    undecided: int = 0
-    largest: float = 0.0
-    largest_at: str = ""
-    failure: Failure | None = None
-
-    def add(self, case: Case, comparison: Comparison) -> None:
-        decided, units = comparison.decided, comparison.units
-        self.comparisons += int(decided.sum())
-        self.undecided += int((~decided).sum())
-        if units.max(initial=0.0) > self.largest:
-            self.largest = float(units.max())
-            self.largest_at = f"{comparison.place}, {case.name}, step {comparison.step}"
 
 
 # -- hints -------------------------------------------------------------------------------------------------------------
@@ -210,7 +222,8 @@ def _agrees(machine: Instance, trial: Trial, float32: tuple[str, ...]) -> bool:
     program = compiler.build(settled(machine, steps[0].settings), case.layout, case.dtype)
     if not set(read_parameters(program)) <= set(steps[0].settings):
         return False  # a hyperparameter that the case says nothing about
-    return all(bool(np.all(comparison.units <= BUDGET)) for comparison in follow(program, steps, float32))
+    found = follow(program, steps, float32, case.taken, case.state)
+    return all(bool(np.all(comparison.units <= BUDGET)) for comparison in found)
 
 
 def _alternatives(instance: Instance) -> Iterator[Instance]:

@@ -52,6 +52,12 @@ class Row:
         }
 
 
+def told(by_backend: Mapping[str, Any], backend: str, dtype: str) -> Any:
+    """What a row says of a backend and a dtype, under a key of both or of one of them; None if nothing."""
+    keys = (f"{backend} {dtype}", backend, dtype)
+    return next((by_backend[key] for key in keys if key in by_backend), None)
+
+
 def signed(source: str) -> tuple[str, float]:
     """The native name and the sign of a state source: ``-TraceState.trace`` holds the slot times -1."""
     return (source[1:], -1.0) if source.startswith("-") else (source, 1.0)

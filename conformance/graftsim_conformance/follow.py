@@ -8,7 +8,7 @@ from the machine's own equations at that very step.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,11 +20,12 @@ from graftsim.engine import Engine
 from graftsim.errors import GraftsimError
 from graftsim.layouts import Array
 from graftsim.machines import Machine
-from graftsim.program import Node, Program, Rank
-from graftsim_conformance.candidates import Candidate
-from graftsim_conformance.cases import Case
-from graftsim_conformance.dialects import Row
+from graftsim.program import Kind, Node, Program, Rank
+from graftsim_conformance.cases import Case, parts
+from graftsim_conformance.recording import Recorded, record
 from graftsim_conformance.report import Failure
+
+__all__ = ["BUDGET", "Comparison", "Recorded", "failure", "follow", "given", "record", "ulps"]
 
 BUDGET = 4.0
 """How many of the reference's own first-order bounds a correct candidate may be away.
@@ -40,39 +41,6 @@ is not taken from results.
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """One step of a candidate: what it started from, what it was given, and what it came to."""
-
-    weights: Array
-    state: Mapping[str, Array]
-    gradients: Array
-    settings: Mapping[str, float]
-    new_weights: Array
-    new_state: Mapping[str, Array]
-
-
-def record(
-    candidate: Candidate, row: Row, case: Case, fixed: Mapping[str, float], through_float32: Collection[str] = ()
-) -> list[Recorded]:
-    """Run a candidate over a case. ``fixed`` hyperparameters are not given to it: its defaults must be these.
-
-    Those that ``through_float32`` names are written down as the candidate uses them: rounded to float32.
-    """
-    settings = [{**values, **fixed} for values in case.hyperparameters]
-    arguments = [row.native(values, fixed) for values in settings]
-    candidate.start(case.layout, case.weights, arguments[0])
-    weights, state, steps = case.weights, candidate.read_state(row.state), []
-    for gradients, values, given in zip(case.gradients, settings, arguments, strict=True):
-        moved = candidate.step(gradients.copy(), given).astype(case.dtype)
-        _same_shape("the weights", moved, case.weights)
-        after = candidate.read_state(row.state)
-        used = {path: float(np.float32(x)) if path in through_float32 else x for path, x in values.items()}
-        steps.append(Recorded(weights, state, gradients, used, moved, after))
-        weights, state = moved, after
-    return steps
-
-
-@dataclass(frozen=True)
 class Comparison:
     """Values of one place (``weights`` or a state slot) after one step, against the reference."""
 
@@ -84,26 +52,35 @@ class Comparison:
 
     @property
     def units(self) -> Array:
-        """How far off, in error bounds; 0 where equal or without a bound, infinite where one side alone is NaN."""
+        """How far off, in error bounds; 0 where equal or without a bound, infinite where one side alone is finite."""
         with np.errstate(all="ignore"):
             distance = np.abs(self.got - self.want) / self.error
-        same = (self.got == self.want) | (np.isnan(self.got) & np.isnan(self.want)) | np.isinf(self.error)
+        faults = np.isnan(self.got) & ~np.isfinite(self.want) | np.isnan(self.want) & ~np.isfinite(self.got)
+        same = (self.got == self.want) | faults | np.isinf(self.error)
         return np.where(same, 0.0, np.where(np.isnan(distance), np.inf, distance))
 
     @property
     def decided(self) -> NDArray[np.bool_]:
-        """Where the bound is finite, so that the comparison says something."""
-        return np.isfinite(self.error)
+        """Where the comparison says something: the bound is finite, or NaN where only a NaN will do."""
+        return ~np.isinf(self.error)
 
 
-def follow(program: Program, steps: Iterable[Recorded], float32: Iterable[str] = ()) -> Iterator[Comparison]:
-    """Hold a machine against a record, one step at a time; state slots first, weights last.
+def follow(
+    program: Program,
+    steps: Sequence[Recorded],
+    float32: Iterable[str] = (),
+    taken: int = 0,
+    initial: Mapping[str, Array] | None = None,
+) -> Iterator[Comparison]:
+    """Hold a machine against a record, one step at a time: state slots, then what else was shown, weights last.
 
     State that the record lacks is carried along by the reference, with its growing bound. Slots that the candidate
     keeps in float32 are compared to a rounding of float32; then the step is computed from the candidate's values.
+    ``taken`` steps came before the first one, which starts from ``initial``.
     """
+    program = showing(program, steps)
     engine, bounds = Engine(program), Bounds(program)
-    carried = engine.initial_state()
+    carried = dict(engine.initial_state() if initial is None else initial)
     bounded = {path: bounds.exact(value) for path, value in carried.items()}
     names = set(program.parameters)
     for number, step in enumerate((in_dtypes(program, step) for step in steps), 1):
@@ -112,18 +89,51 @@ def follow(program: Program, steps: Iterable[Recorded], float32: Iterable[str] =
         carried |= {path: value for path, value in step.state.items() if path in carried}
         bounded |= {path: bounds.exact(value) for path, value in step.state.items() if path in bounded}
         settings = {path: value for path, value in step.settings.items() if path in names}
-        want = engine.step(step.weights, step.gradients, carried, number, settings)
-        gradients = program.layout.unflatten(step.gradients)
+        want = engine.step(step.weights, step.gradients, carried, taken + number, settings)
+        gradients = parts(program.layout, step.gradients)
         narrow = {path: step.new_state[path] for path in float32 if path in carried and path in step.new_state}
         if narrow:
             yield from _narrow(number, narrow, want.state)
             followed = given(program, narrow)
-            want = Engine(followed).step(step.weights, step.gradients, carried, number, settings)
+            want = Engine(followed).step(step.weights, step.gradients, carried, taken + number, settings)
             bounds = Bounds(followed)
-        weights, outcome = bounds.step(bounds.exact(step.weights), gradients, bounded, number, settings)
+        weights, outcome = bounds.step(bounds.exact(step.weights), gradients, bounded, taken + number, settings)
         carried, bounded = dict(want.state), dict(outcome.state)
         yield from _compared(program, number, carried, bounded, step.new_state)
+        yield from _shown(program, number, want.info, outcome.info, step)
         yield Comparison(number, "weights", step.new_weights, want.weights, weights.error)
+
+
+def showing(program: Program, steps: Sequence[Recorded]) -> Program:
+    """The program with everything as info that a candidate shows and the program computes, such as children's deltas.
+
+    The order is that of the equations, so that the first difference is where the mistake was made.
+    """
+    shown = {path for step in steps for path in step.info}
+    names = {**{name: name for name in program.kinds}, "delta": program.delta, **program.info}
+    targets = [reduction.target for reduction in program.reductions]
+    targets += [statement.target for statement in program.statements]
+    place = {name: (program.levels[name], number) for number, name in enumerate(targets)}
+    found = sorted((path for path in shown if names.get(path) in place), key=lambda path: place[names[path]])
+    return dataclasses.replace(program, info={path: names[path] for path in found})
+
+
+def _shown(
+    program: Program, number: int, want: Mapping[str, Array], bounded: Mapping[str, Bounded], step: Recorded
+) -> Iterator[Comparison]:
+    """What a candidate shows beside its state; where a gradient is missing there is no step to compare."""
+    absent = np.repeat([part is None for part in parts(program.layout, step.gradients)], program.layout.sizes)
+    for path in program.info:
+        if path not in step.info:
+            continue
+        kind, got = program.kinds[program.info[path]], step.info[path]
+        size = kind.count(program.layout)
+        if got.shape != (size,):
+            raise GraftsimError(f"{path} of the candidate must be {size} numbers; received shape {got.shape}")
+        error = np.broadcast_to(bounded[path].error, size)
+        if kind.rank is Rank.COORDINATE:
+            error = np.where(absent, np.inf, error)
+        yield Comparison(number, path, got, np.broadcast_to(want[path], size), error)
 
 
 def in_dtypes(program: Program, step: Recorded) -> Recorded:
@@ -133,8 +143,7 @@ def in_dtypes(program: Program, step: Recorded) -> Recorded:
         found = dict(state)
         for path, slot in program.slots.items():
             if path in found:
-                wide = program.dtype if slot.kind.rank is Rank.COORDINATE else np.dtype(np.float64)
-                found[path] = found[path].astype(wide)
+                found[path] = found[path].astype(slot.dtype(program))
         return found
 
     return dataclasses.replace(step, state=cast(step.state), new_state=cast(step.new_state))
@@ -181,8 +190,8 @@ def failure(case: Case, program: Program, comparison: Comparison) -> Failure | N
     place, step = comparison.place, comparison.step
     worst = int(np.argmax(units))
     slot = program.slots.get(place)
-    coordinates = slot is None or slot.kind.rank is Rank.COORDINATE
-    where = program.layout.where(worst) if coordinates or slot is None else slot.kind.partition.label(worst)
+    kind = slot.kind if slot else program.kinds[_name(program, place)]
+    where = program.layout.where(worst) if kind.rank is Rank.COORDINATE else _place(kind, worst)
     got, want = float(comparison.got[worst]), float(comparison.want[worst])
     equation, through = equations(program, place, initial=step == 0)
     return Failure(
@@ -198,6 +207,15 @@ def failure(case: Case, program: Program, comparison: Comparison) -> Failure | N
         equation=equation,
         through=through,
     )
+
+
+def _place(kind: Kind, number: int) -> str:
+    return f"number {number}" if kind.rank is Rank.MATRIX else kind.partition.label(number)
+
+
+def _name(program: Program, place: str) -> str:
+    """The name of a value that a candidate shows, or of the step for the weights."""
+    return program.delta if place in ("weights", "delta") else program.info.get(place, place)
 
 
 def ulps(a: float, b: float) -> int | None:
@@ -221,8 +239,8 @@ def equations(program: Program, place: str, initial: bool = False) -> tuple[str,
     texts |= {reduction.target: reduction.text for reduction in program.reductions}
     nodes |= {reduction.target: reduction.operands for reduction in program.reductions}
     kept = {slot.new for slot in program.slots.values()}
-    target = program.delta if place == "weights" else program.slots[place].new
-    while place == "weights" and nodes[target][0].operator == "read" and nodes[target][0].data in nodes:
+    target = program.slots[place].new if place in program.slots else _name(program, place)
+    while target == program.delta and nodes[target][0].operator == "read" and nodes[target][0].data in nodes:
         if nodes[target][0].data in kept:
             break
         target = nodes[target][0].data  # a wrapper's "delta = inner.delta" says nothing

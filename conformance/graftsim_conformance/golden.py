@@ -1,73 +1,44 @@
 """The golden trajectories of the spec: made by the reference engine, kept as files, compared byte by byte.
 
-python -m graftsim_conformance.golden            regenerate in memory, compare with the files
-python -m graftsim_conformance.golden --write    write the files again
+python -m graftsim_conformance.golden                 regenerate in memory, compare with the files
+python -m graftsim_conformance.golden diff            show what changes: case, quantity, step and size
+python -m graftsim_conformance.golden diff --write    show it, and accept it
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import fnmatch
 import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from graftsim import compiler, documents, notation
+from graftsim import documents, notation
+from graftsim import rules as specified
 from graftsim.engine import Engine
-from graftsim.errors import GraftsimError
+from graftsim.errors import GraftsimError, nearest
 from graftsim.notation import Instance
-from graftsim_conformance import cases, probes
+from graftsim_conformance import case_files, golden_diff, posing, probes
 from graftsim_conformance.cases import After, Case
-
-
-def machine_of(instance: Instance, path: str) -> str:
-    """The name of the machine to which the hyperparameter of a path belongs."""
-    *children, _ = path.split(".")
-    for child in children:
-        instance = instance.children[child]
-    return instance.machine.name
-
-
-def posed(name: str, machine: str, stream: str) -> Case:
-    """A case without its answer: a machine over a stream; ``-zero`` starts it at zero weights."""
-    probe = probes.PROBES[stream.removesuffix("-zero")]
-    gradients = probe.gradients()
-    instance = notation.parse(machine)
-    paths = cases.read_parameters(compiler.build(instance, probes.LAYOUT))
-    values = {
-        path: probes.schedule(probe, path.split(".")[-1], machine_of(instance, path), len(gradients)) for path in paths
-    }
-    return Case(
-        name=f"{name}.{stream}",
-        machine=machine,
-        dtype="float64",
-        layout=probes.LAYOUT,
-        weights=probes.start(stream.endswith("-zero")),
-        hyperparameters=[{path: row[step] for path, row in values.items()} for step in range(len(gradients))],
-        gradients=gradients,
-    )
 
 
 def solved(case: Case) -> Case:
     """The case with the reference's trajectory."""
-    engine = Engine(case.program)
-    weights, state, after = case.weights, engine.initial_state(), []
-    for step, (gradients, settings) in enumerate(zip(case.gradients, case.hyperparameters, strict=True), 1):
+    engine, rows = Engine(case.program), zip(case.gradients, case.hyperparameters, strict=True)
+    weights, state, after = case.weights, dict(case.start), []
+    for step, (gradients, settings) in enumerate(rows, case.taken + 1):
         found = engine.step(weights, gradients, state, step, settings)
         weights, state = found.weights, found.state
         after.append(After(weights, state, found.info))
-    return dataclasses.replace(case, after=after)
+    return case.answered(after)
 
 
 def generated() -> Iterator[Case]:
     """All golden cases, computed now."""
-    for table, streams in ((probes.NATIVE, probes.EVERY), (probes.REFERENCE, probes.SOME)):
-        for name, machine in table.items():
-            for stream in streams:
-                yield solved(posed(name, machine, stream))
+    return map(solved, posing.every())
 
 
 def folder() -> Traversable:
@@ -76,8 +47,10 @@ def folder() -> Traversable:
 
 @functools.cache
 def stored(name: str) -> Case:
-    """The golden case of a name (``adam-hat.mixed``), from its file."""
-    return cases.read(folder() / f"{name}.json")
+    """The golden case of a name (``adam-hat.mixed``), from its file; of a machine with matrices without its answer."""
+    if name in posing.unanswered():
+        return posing.of_stream(name, *posing.unanswered()[name])
+    return case_files.read(folder() / f"{name}.json")
 
 
 def skeleton(instance: Instance) -> tuple[Any, ...]:
@@ -88,21 +61,60 @@ def skeleton(instance: Instance) -> tuple[Any, ...]:
 
 @functools.cache
 def _by_skeleton() -> dict[tuple[Any, ...], list[str]]:
-    return {
-        skeleton(notation.parse(machine)): [f"{name}.{stream}" for stream in streams]
-        for table, streams in ((probes.NATIVE, probes.EVERY), (probes.REFERENCE, probes.SOME))
-        for name, machine in table.items()
-    }
+    found: dict[tuple[Any, ...], list[str]] = {}
+    unanswered = {name: machine for name, (machine, _) in posing.unanswered().items()}
+    for name, machine in {**posing.names(), **unanswered}.items():
+        found.setdefault(skeleton(notation.parse(machine)), []).append(name)
+    return found
 
 
-def of_machine(instance: Instance) -> list[Case]:
-    """The golden cases of a machine, whatever its hyperparameters."""
-    return [stored(name) for name in _by_skeleton().get(skeleton(instance), [])]
+def names_of(instance: Instance) -> list[str]:
+    """The names of all golden cases of a machine, whatever its hyperparameters."""
+    return _by_skeleton().get(skeleton(instance), [])
+
+
+def of_machine(instance: Instance, edges: bool = False) -> list[Case]:
+    """The golden cases of a machine, whatever its hyperparameters: those over long streams, and the edges."""
+    return [stored(name) for name in names_of(instance) if edges or is_stream(name)]
+
+
+def is_stream(name: str) -> bool:
+    """Whether a case is one of the long streams in float64."""
+    return name.partition(".")[2] in probes.EVERY
+
+
+def chosen(only: str = "*", rules: Collection[str] = (), quick: bool = False) -> list[str]:
+    """The names of golden cases that a glob matches, that test one of some rules, and that are in the quick subset.
+
+    Raises:
+        GraftsimError: a rule that the specification does not have; nothing is left.
+    """
+    known = specified.load()
+    for rule in rules:
+        if rule not in known:
+            raise GraftsimError(f"there is no rule {rule!r}{nearest(rule, known)}")
+    names = [name for name in posing.names() if fnmatch.fnmatchcase(name, only) and not (quick and not is_quick(name))]
+    if rules:
+        names = [name for name in names if set(rules) & set(stored(name).rules)]
+    if not names:
+        raise GraftsimError(f"no golden case is left by {only!r}; graftsim check --list shows their names")
+    return names
+
+
+def is_quick(name: str) -> bool:
+    """Whether a case is of the small subset: an ordinary stream, small weights, zeros, a NaN, a missing gradient."""
+    return name.partition(".")[2] in QUICK
+
+
+QUICK = ("mixed", "tiny-zero", "zero_tensor", "nan", "missing", "grafted", "divided", "options")
+
+
+# -- what changes ------------------------------------------------------------------------------------------------------
 
 
 def differences() -> list[str]:
     """One line for each file that is not what the reference gives now."""
-    wanted = {f"{case.name}.json": cases.text(case).encode() for case in generated()}
+    wanted = {f"{case.name}.json": case_files.text(case).encode() for case in generated()}
     files = {file.name: file.read_bytes() for file in folder().iterdir() if file.name.endswith(".json")}
     lines = [f"{name}: is missing" for name in sorted(wanted.keys() - files.keys())]
     lines += [f"{name}: belongs to no case" for name in sorted(files.keys() - wanted.keys())]
@@ -111,12 +123,25 @@ def differences() -> list[str]:
     return lines
 
 
+def diff() -> Iterator[str]:
+    """What changes, case by case: for each quantity the first step at which it differs, and by how much at most."""
+    files = {file.name.removesuffix(".json") for file in folder().iterdir() if file.name.endswith(".json")}
+    for case in generated():
+        if case.name not in files:
+            yield f"{case.name}: is new"
+            continue
+        files.remove(case.name)
+        if (folder() / f"{case.name}.json").read_text("utf-8") != case_files.text(case):
+            yield from (f"{case.name}: {line}" for line in golden_diff.lines(case, folder() / f"{case.name}.json"))
+    yield from (f"{name}: belongs to no case any more" for name in sorted(files))
+
+
 def write() -> int:
     """Write all files; a file without a case is removed. The number of files."""
     place = Path(str(folder()))
     written = set()
     for case in generated():
-        path, data = place / f"{case.name}.json", cases.text(case).encode()
+        path, data = place / f"{case.name}.json", case_files.text(case).encode()
         documents.write_atomically(path, lambda file, data=data: file.write(data))  # type: ignore[misc]
         written.add(path)
     for path in set(place.glob("*.json")) - written:
@@ -126,16 +151,19 @@ def write() -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="graftsim_conformance.golden", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--write", action="store_true", help="write the files instead of comparing them")
+    parser.add_argument("action", nargs="?", choices=["check", "diff"], default="check")
+    parser.add_argument("--write", action="store_true", help="accept what the reference gives now")
+    asked = parser.parse_args()
     try:
-        if parser.parse_args().write:
+        lines = list(diff()) if asked.action == "diff" else [] if asked.write else differences()
+        if lines or not asked.write:
+            print("\n".join(lines) or "all golden trajectories are what the reference gives")
+        if asked.write:
             print(f"{write()} golden trajectories written to {folder()}")
             return 0
-        lines = differences()
     except GraftsimError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print("\n".join(lines) or "all golden trajectories are what the reference gives")
     return 1 if lines else 0
 
 

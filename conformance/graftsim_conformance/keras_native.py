@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -19,7 +19,10 @@ from graftsim.layouts import Array, Layout
 from graftsim_conformance.dialects import signed
 
 RATE = "learning_rate"
-MODES = ("",)
+MODES = ("", "compiled", "xla")
+"""How Keras runs a step: eagerly; as one compiled function (``stateless_apply`` under ``jax.jit``, or ``tf.function``);
+and, on tensorflow alone, as a ``tf.function`` that XLA compiles."""
+COMPILERS = {"jax": ("", "compiled"), "torch": ("",), "tensorflow": MODES}
 
 
 def backend() -> tuple[str, str]:
@@ -29,7 +32,7 @@ def backend() -> tuple[str, str]:
 
 
 class KerasCandidate:
-    """An optimizer class of Keras, run eagerly on float64 variables on the CPU.
+    """An optimizer class of Keras, on variables of the weights' dtype on the CPU.
 
     The learning rate is assigned before each step, as callbacks do. Everything else must stay as it is at the first
     step. State is named as Keras names the variables: ``velocity`` is ``<variable>_velocity`` of each tensor. Or it is
@@ -37,30 +40,53 @@ class KerasCandidate:
     """
 
     def __init__(self, optimizer: Any, mode: str = "") -> None:
-        if mode not in MODES:
-            raise GraftsimError(f"mode must be one of {', '.join(filter(None, MODES))}; received {mode!r}")
-        self._make = optimizer
+        modes = COMPILERS[keras.backend.backend()]
+        if mode not in modes:
+            known = ", ".join(filter(None, modes)) or "left out"
+            raise GraftsimError(f"on {keras.backend.backend()} mode must be {known}; received {mode!r}")
+        self._make, self._mode = optimizer, mode
 
     def start(self, layout: Layout, weights: Array, arguments: Mapping[str, Any]) -> None:
-        self._layout, self._arguments = layout, dict(arguments)
-        with _float64():
+        self._layout, self._arguments, self._dtype = layout, dict(arguments), str(weights.dtype)
+        with _on_the_cpu(self._dtype):
             self._variables = [
-                keras.Variable(np.array(part), dtype="float64", name=f"tensor{number}")
+                keras.Variable(np.array(part), dtype=self._dtype, name=f"tensor{number}")
                 for number, part in enumerate(layout.unflatten(weights))
             ]
             self._optimizer = self._make(**arguments)
             self._optimizer.build(self._variables)
+            self._apply = self._compiled() if self._mode else self._optimizer.apply
 
     def step(self, gradients: Array, arguments: Mapping[str, Any]) -> Array:
         for keyword, value in arguments.items():
             if keyword != RATE and value != self._arguments[keyword]:
                 raise GraftsimError(f"{keyword} must not change during a run of a Keras optimizer; it went to {value}")
-        with _float64():
+        with _on_the_cpu(self._dtype):
             if RATE in arguments:
                 self._optimizer.learning_rate = arguments[RATE]
-            parts = [keras.ops.convert_to_tensor(np.array(part)) for part in self._layout.unflatten(gradients)]
-            self._optimizer.apply(parts, self._variables)
+            self._apply([keras.ops.convert_to_tensor(np.array(part)) for part in self._layout.unflatten(gradients)])
             return self._flat(self._variables)
+
+    def _compiled(self) -> Callable[[list[Any]], None]:
+        """A step as one function; on jax what it returns is put back into the variables, as Keras's trainer does."""
+        if keras.backend.backend() == "tensorflow":
+            tensorflow: Any = importlib.import_module("tensorflow")
+            whole: Callable[[list[Any]], None] = tensorflow.function(
+                self._optimizer.apply, jit_compile=self._mode == "xla"
+            )
+            return whole
+        import jax
+
+        pure = jax.jit(self._optimizer.stateless_apply)
+
+        def apply(gradients: list[Any]) -> None:
+            kept = (self._optimizer.variables, self._variables)
+            values = [[variable.value for variable in variables] for variables in kept]
+            weights, state = pure(values[0], gradients, values[1])
+            for variable, value in zip([*kept[1], *kept[0]], [*weights, *state], strict=True):
+                variable.assign(value)
+
+        return apply
 
     def read_state(self, names: Mapping[str, str]) -> dict[str, Array]:
         owned = {variable.name: variable for variable in self._optimizer.variables}
@@ -80,20 +106,20 @@ class KerasCandidate:
 
 
 @contextlib.contextmanager
-def _float64() -> Iterator[None]:
-    """On the CPU, with float64 as Keras's default: its learning rate is a variable of the default dtype."""
+def _on_the_cpu(dtype: str) -> Iterator[None]:
+    """On the CPU, with Keras's default dtype that of the weights: its learning rate is a variable of the default."""
     before = keras.config.floatx()
-    keras.config.set_floatx("float64")
+    keras.config.set_floatx(dtype)
     try:
-        with keras.device("cpu"), _wide():
+        with keras.device("cpu"), _wide(dtype):
             yield
     finally:
         keras.config.set_floatx(before)
 
 
-def _wide() -> contextlib.AbstractContextManager[None]:
+def _wide(dtype: str) -> contextlib.AbstractContextManager[None]:
     """JAX has no float64 unless it is asked for; the other backends do."""
-    if keras.backend.backend() != "jax":
+    if keras.backend.backend() != "jax" or dtype != "float64":
         return contextlib.nullcontext()
     import jax
 

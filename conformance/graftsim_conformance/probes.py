@@ -42,42 +42,55 @@ def dyadic(seed: int, low: int, high: int) -> Iterator[float]:
 Gradients = list[NDArray[np.float64]]
 
 
-def _rows(values: Iterator[float], steps: int) -> Gradients:
-    return [np.array(list(islice(values, LAYOUT.size))) for _ in range(steps)]
+def rows(values: Iterator[float], steps: int, size: int = LAYOUT.size) -> Gradients:
+    """One flat gradient for each step."""
+    return [np.array(list(islice(values, size))) for _ in range(steps)]
 
 
 def mixed() -> Gradients:
     """Twelve binades side by side; some coordinates wait for their first gradient, some get a zero in between."""
-    rows = _rows(dyadic(1, -8, 3), 8)
-    for step, row in enumerate(rows):
+    found = rows(dyadic(1, -8, 3), 8)
+    for step, row in enumerate(found):
         row[(np.arange(LAYOUT.size) + 3 * step) % 7 == 0] = 0.0
         row[1 : 1 + max(0, 3 - step)] = 0.0
-    return rows
+    return found
 
 
 def tiny() -> Gradients:
     """Gradients far below eps, whose place in the denominator then decides the step."""
-    return _rows(dyadic(2, -30, -14), 6)
+    return rows(dyadic(2, -30, -14), 6)
 
 
 def spike() -> Gradients:
     """Ordinary, then one step 2^12 times as large, then quiet: what the state remembers shows."""
     sizes = [0, 0, 12, -6, -6, -10, -10, 0]
-    return [row * 2.0**size for row, size in zip(_rows(dyadic(3, -2, 0), len(sizes)), sizes, strict=True)]
+    return [row * 2.0**size for row, size in zip(rows(dyadic(3, -2, 0), len(sizes)), sizes, strict=True)]
+
+
+def options() -> list[Any]:
+    """Ordinary gradients; one tensor has none at the second step, and another at the third."""
+    found = rows(dyadic(5, -3, 1), 4)
+    parts = [list(LAYOUT.unflatten(row)) for row in found]
+    return [found[0], [parts[1][0], None, parts[1][2]], [None, *parts[2][1:]], found[3]]
 
 
 @dataclass(frozen=True)
 class Probe:
     """A stream with the hyperparameters that go with it; ``lr`` is a list that is repeated over the steps."""
 
-    gradients: Callable[[], Gradients]
+    gradients: Callable[[], list[Any]]
     values: Mapping[str, Any]
+    about: str = ""
 
 
 CONSTANT = {
     **{"momentum": 0.9, "beta1": 0.9, "weight_decay": 0.5, "scale": 1.0, "graft.eps": 0.0},
     **{"threshold": 5.0, "momentum_decay": 0.004, "yogi.initial_accumulator": 2.0**-10},
     **{"trust": 0.125, "ceiling": 0.75, "ratio_eps": 0.125},
+    **{"beta3": 0.75, "eps_root": 2.0**-7, "alpha": 0.75, "beta": 0.5, "min_norm": 0.25},
+    **{"initial_step": 0.125, "shrink": 0.5, "grow": 1.25, "smallest": 0.0625, "largest": 0.1875},
+    **{"decay_power": -0.75, "beta2_cap": 0.75, "eps1": 2.0**-8, "eps2": 2.0**-3, "clip": 1.125, "least_size": 2.0},
+    **{"least_rank": 2.0, "cutoff": 0.0, "adafactor.lr": [0.75, 0.5, 0.25]},
 }
 PROBES: dict[str, Probe] = {
     "mixed": Probe(
@@ -85,9 +98,10 @@ PROBES: dict[str, Probe] = {
         {
             **CONSTANT,
             "lr": [0.1, 0.1, 0.01, 0.05, 0.2],
-            **{"eps": 0.01, "beta2": 0.999, "rho": 0.9, "dampening": 0.25},
+            **{"eps": 0.01, "beta2": 0.999, "rho": 0.9, "dampening": 0.25, "eps1": 0.25},
             **{"initial_accumulator": 0.0, "lr_decay": 0.125},
         },
+        "a slip in any equation: gradients of twelve binades side by side, some of them zero, and a changing lr",
     ),
     "tiny": Probe(
         tiny,
@@ -97,6 +111,7 @@ PROBES: dict[str, Probe] = {
             **{"eps": 0.03125, "beta2": 0.99, "rho": 0.99, "dampening": 0.0},
             **{"initial_accumulator": 0.0, "lr_decay": 0.0, "momentum_decay": 1.0},
         },
+        "eps in another place: gradients far below it, so that the denominator is eps",
     ),
     "spike": Probe(
         spike,
@@ -106,6 +121,7 @@ PROBES: dict[str, Probe] = {
             **{"momentum": 0.75, "beta1": 0.5, "eps": 0.5, "beta2": 0.9, "rho": 0.75, "dampening": 0.5},
             **{"initial_accumulator": 0.1, "lr_decay": 0.5, "scale": 0.5, "graft.eps": 0.01, "trust": 2.0**-10},
         },
+        "a mean with other weights, or a maximum that forgets: one gradient 2^12 times as large, then quiet",
     ),
 }
 """With weight_decay = 1/2 every lr * weight_decay is above 2^-8, so that a decay in the wrong place shows."""
@@ -116,15 +132,32 @@ def start(zero: bool) -> NDArray[np.float64]:
     return np.zeros(LAYOUT.size) if zero else np.array(list(islice(dyadic(7, -2, 0), LAYOUT.size)))
 
 
-def schedule(probe: Probe, name: str, machine: str, steps: int) -> list[float]:
-    """The value of a hyperparameter at each step. ``machine`` is the name of the machine that it belongs to."""
-    value = probe.values.get(f"{machine}.{name}", probe.values.get(name))
-    values = value if isinstance(value, list) else [value]
-    return [float(x) for x in islice(cycle(values), steps)]
+def value(probe: Probe, path: str, machine: str) -> Any:
+    """What a probe says of a hyperparameter: by its path, by machine and name, or by name; None where nothing.
+
+    ``machine`` is the name of the machine that it belongs to.
+    """
+    name = path.split(".")[-1]
+    keys = [path] * ("." in path) + [f"{machine}.{name}", name]
+    return next((probe.values[key] for key in keys if key in probe.values), None)
+
+
+def schedule(probe: Probe, path: str, machine: str, steps: int, default: float | None = None) -> list[float]:
+    """The value of a hyperparameter at each step; its default where the probe says nothing."""
+    found = value(probe, path, machine)
+    found = default if found is None else found
+    return [float(x) for x in islice(cycle(found if isinstance(found, list) else [found]), steps)]
 
 
 EVERY = ("mixed", "mixed-zero", "tiny", "tiny-zero", "spike", "spike-zero")
 SOME = ("mixed", "mixed-zero")
+
+FLOAT32 = (
+    *("sgd", "momentum-copy", "adagrad-outside", "rmsprop-outside", "adam-corrected"),
+    *("lamb", "lion", "yogi", "adadelta"),
+    *("decay_decoupled-adam-corrected", "graft-adam-sgd", "graft-sgd-adam", "graft-global-adagrad-momentum"),
+)
+"""Machines that are recorded in float32 too."""
 
 _HEAVY = "momentum(form=heavy_ball, first_step"
 _RADAM = "radam(otherwise=momentum, rectified"
@@ -193,21 +226,78 @@ NATIVE: dict[str, str] = {
     "decay_decoupled-adagrad-inside": "decay_decoupled(adagrad(eps_placement=inside))",
     "decay_decoupled-rmsprop-inside": "decay_decoupled(rmsprop(eps_placement=inside))",
     "decay_decoupled-adam-hat": "decay_decoupled(adam(eps_placement=hat))",
+    "rmsprop-outside-centered-lr_inside": "rmsprop(eps_placement=outside, centered=on, momentum_form=lr_inside)",
+    "rmsprop-inside-centered-lr_inside-nesterov": (
+        "rmsprop(eps_placement=inside, centered=on, momentum_form=lr_inside, nesterov=on)"
+    ),
+    "rmsprop-outside-bias_correction-lr_inside-nesterov": (
+        "rmsprop(eps_placement=outside, bias_correction=on, momentum_form=lr_inside, nesterov=on)"
+    ),
+    "decay_decoupled-adam-inside": "decay_decoupled(adam(eps_placement=inside))",
+    "adabelief": "adabelief(nesterov=off)",
+    "adabelief-nesterov": "adabelief(nesterov=on)",
+    "decay_decoupled-adan-new": "decay_decoupled(adan(lookahead=new))",
+    "fromage": "fromage",
+    "optimistic-sgd": "optimistic(sgd)",
+    "optimistic-adam-corrected": "optimistic(adam(eps_placement=corrected))",
+    "optimistic-nadam-constant": "optimistic(nadam(form=constant))",
+    "rprop-late": "rprop(form=late)",
+    "decay_decoupled-momentum-copy": f"decay_decoupled({_HEAVY}=copy))",
+    "decay_decoupled-momentum-accumulate": f"decay_decoupled({_HEAVY}=accumulate))",
+    "decay_decoupled-yogi": "decay_decoupled(yogi)",
+    "novograd-averaging": "novograd(averaging=on)",
+    "decay_decoupled-novograd": "decay_decoupled(novograd(averaging=off))",
+    "lars-separate-heavy_ball": "lars(norm_of=separate, form=heavy_ball)",
+    "lars-separate-heavy_ball-nesterov": "lars(norm_of=separate, form=heavy_ball, nesterov=on)",
+    "lamb-in_rate-clamped-eps": "lamb(bias_correction=in_rate, weight_norm=clamped, guard=eps)",
+    "decay_first-lamb-in_rate-clamped-eps": (
+        "decay_first(lamb(bias_correction=in_rate, weight_norm=clamped, guard=eps))"
+    ),
+    "radam-at_least-hat": f"{_RADAM}=at_least, eps_placement=hat)",
+    "radam-at_least-hat-skip": "radam(rectified=at_least, otherwise=skip, eps_placement=hat)",
+    "decay_decoupled-radam-at_least-hat": f"decay_decoupled({_RADAM}=at_least, eps_placement=hat))",
+    "decay_decoupled-sign_sgd": "decay_decoupled(sign_sgd)",
+    "decay_decoupled-signum": "decay_decoupled(signum)",
+    "adam-clamp": "adam(eps_placement=clamp)",
+    "decay_decoupled-adam-clamp": "decay_decoupled(adam(eps_placement=clamp))",
+    "rmsprop-clamp-bias_correction": "rmsprop(eps_placement=clamp, bias_correction=on)",
+    "decay_decoupled-rmsprop-clamp-bias_correction": (
+        "decay_decoupled(rmsprop(eps_placement=clamp, bias_correction=on))"
+    ),
+    "nadam-scheduled-clamp": "nadam(form=scheduled, eps_placement=clamp)",
+    "decay_decoupled-nadam-scheduled-clamp": "decay_decoupled(nadam(form=scheduled, eps_placement=clamp))",
+    "adafactor-clamp": "adafactor(eps1_placement=clamp)",
+    "decay_decoupled-adafactor-clamp": "decay_decoupled(adafactor(eps1_placement=clamp))",
+    "adafactor-relative": "adafactor(rate=relative)",
+    "adafactor-plain": "adafactor(rate=plain)",
+    "adafactor-plain-step": "adafactor(rate=plain, momentum_form=step)",
+    "adafactor-plain-one": "adafactor(rate=plain, scale=one)",
+    "rprop-immediate": "rprop(form=immediate)",
+    "decay_first-lamb": "decay_first(lamb(bias_correction=on, weight_norm=plain))",
+    "adafactor-add": "adafactor(eps1_placement=add)",
+    "decay_first-adafactor-add": "decay_first(adafactor(eps1_placement=add))",
+    "decay_decoupled-adamax-outside": "decay_decoupled(adamax(eps_placement=outside))",
+    "decay_decoupled-adadelta": "decay_decoupled(adadelta)",
 }
 """Machines that a native optimizer has; every stream is run on each."""
+
+MATRICES: dict[str, str] = {
+    "shampoo": "shampoo",
+    "shampoo-before": "shampoo(momentum_form=before)",
+    "shampoo-plain": "shampoo(scalars=plain)",
+    "shampoo-before-plain": "shampoo(momentum_form=before, scalars=plain)",
+    "full_adagrad": "full_adagrad",
+}
+"""Machines with matrices: every stream is posed, and no trajectory is stored."""
 
 REFERENCE: dict[str, str] = {
     "momentum-ema": "momentum(form=ema)",
     "adagrad-raw_gradient": "adagrad(momentum_on=raw_gradient)",
     "adagrad-preconditioned": "adagrad(momentum_on=preconditioned)",
     "rmsprop-clamp": "rmsprop(eps_placement=clamp)",
-    "adam-clamp": "adam(eps_placement=clamp)",
-    "rmsprop-clamp-bias_correction": "rmsprop(eps_placement=clamp, bias_correction=on)",
     "adamw": "adamw",
-    "radam-at_least-hat-skip": "radam(rectified=at_least, otherwise=skip, eps_placement=hat)",
-    "novograd-averaging": "novograd(averaging=on)",
-    "lars-separate-heavy_ball": "lars(norm_of=separate, form=heavy_ball)",
     "lamb-in_rate-clamped": "lamb(bias_correction=in_rate, weight_norm=clamped)",
+    "adan-kept": "adan(lookahead=kept)",
     "graft-adam-sgd": "adam#sgd",
     "graft-lamb-novograd": "lamb#novograd",
     "graft-sgd-adam": "sgd#adam",

@@ -32,7 +32,7 @@ class Failure:
         when = "before the first step" if self.step == 0 else f"at step {self.step}"
         away = "NaN on one side" if self.ulps is None else f"{_count(self.ulps)} ulps, {self.units:.3g} error bounds"
         rows = [
-            f"first difference: case {self.case}, {when}, {self.place} of {self.where}",
+            f"first difference: case {self.case}, {when}, {words(self.place)} of {self.where}",
             f"  candidate {self.got!r}  {to_hex(self.got)}",
             f"  reference {self.want!r}  {to_hex(self.want)}",
             f"  apart by {away} (bound {self.bound:.3g})",
@@ -62,6 +62,7 @@ class RowReport:
     hint: str = ""
     through_float32: tuple[str, ...] = ()
     known: str = ""
+    unsupported: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -75,6 +76,12 @@ class RowReport:
         )
         if self.undecided:
             rows.append(f"  {self.undecided} values lie where rounding decides a branch, and are not compared")
+        if self.unsupported:
+            names = dict.fromkeys(name.partition(".")[2].partition("-")[0] for name in self.unsupported)
+            count = len(self.unsupported)
+            rows.append(
+                f"  not supported by the candidate, and not counted as passed: {count} cases ({', '.join(names)})"
+            )
         if self.unread:
             rows.append(f"  not read from the candidate, carried by the reference: {', '.join(self.unread)}")
         if self.float32:
@@ -118,7 +125,7 @@ class Report:
         document = asdict(self)
         for row, found in zip(document["rows"], self.rows, strict=True):
             row |= {"passed": found.passed, "largest": _number(found.largest), "unread": list(found.unread)}
-            row |= {"float32": list(found.float32)}
+            row |= {"float32": list(found.float32), "unsupported": list(found.unsupported)}
             rounded = found.through_float32
             row |= {"through_float32": list(rounded), "profile": PROFILE if rounded else ""}
             if found.failure:
@@ -138,6 +145,19 @@ class Report:
         rows += [line for row in self.rows for line in row.lines()]
         allowed = f"largest error {self.largest:.3g} of {self.budget:g} allowed error bounds"
         return [*rows, f"{verdict}: {allowed}, {self.dtype}, one step at a time (GS-budget-comparison)"]
+
+
+WORDS = {"n_m": "norm of magnitude", "n_d": "norm of direction", "delta": "step"}
+
+
+def words(place: str) -> str:
+    """A place in words, where it is one that has them.
+
+    >>> words("magnitude.n_d"), words("direction.delta"), words("magnitude.m")
+    ('norm of direction (magnitude.n_d)', 'step (direction.delta)', 'magnitude.m')
+    """
+    known = WORDS.get(place.rpartition(".")[2])
+    return f"{known} ({place})" if known else place
 
 
 def _verdict(passed: bool, rounded: bool) -> str:

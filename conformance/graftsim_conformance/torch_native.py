@@ -14,6 +14,7 @@ import torch
 
 from graftsim.errors import GraftsimError
 from graftsim.layouts import Array, Layout
+from graftsim_conformance.cases import Gradients, parts
 from graftsim_conformance.dialects import signed
 
 
@@ -63,6 +64,8 @@ class TorchCandidate:
     compiles by itself is run as it is written. SparseAdam gets sparse gradients, since it takes no others.
     """
 
+    abilities = ("missing",)
+
     def __init__(self, optimizer: Any, mode: str = "") -> None:
         if mode not in MODES:
             raise GraftsimError(f"mode must be one of {', '.join(filter(None, MODES))}; received {mode!r}")
@@ -86,12 +89,12 @@ class TorchCandidate:
                 torch.compiler.reset()
                 self._step = torch.compile(self._step, backend="eager")
 
-    def step(self, gradients: Array, arguments: Mapping[str, Any]) -> Array:
+    def step(self, gradients: Gradients, arguments: Mapping[str, Any]) -> Array:
         for group in self._optimizer.param_groups:
             group.update({keyword: value for keyword, value in arguments.items() if keyword in group})
-        for tensor, gradient in zip(self._tensors, self._layout.unflatten(gradients), strict=True):
-            dense = torch.tensor(np.array(gradient))
-            tensor.grad = _every_row(dense) if self._sparse else dense
+        for tensor, gradient in zip(self._tensors, parts(self._layout, gradients), strict=True):
+            dense = None if gradient is None else torch.tensor(np.array(gradient))
+            tensor.grad = _every_row(dense) if self._sparse and dense is not None else dense
         with self._world():
             self._step()
         return self._flat(self._tensors)
