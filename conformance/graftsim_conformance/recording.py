@@ -122,6 +122,8 @@ class _Runner:
         write = getattr(self.candidate, "write_state", None)
         if write is None:
             raise CandidateError(Verdict.NOT_SUPPORTED, "its state cannot be set")
+        if unknown := sorted(self.case.program.slots.keys() - self.names.keys()):
+            raise CandidateError(Verdict.NOT_SUPPORTED, f"not all of its state can be set: {', '.join(unknown)}")
         write(weights.copy(), {name: state[slot].copy() for slot, name in self.names.items() if slot in state}, step)
         self.weights, self.state = weights, self.read()
 

@@ -16,6 +16,7 @@ from graftsim.errors import GraftsimError
 from graftsim.layouts import Array, Layout
 from graftsim_conformance.cases import Gradients, parts
 from graftsim_conformance.dialects import signed
+from graftsim_conformance.verdicts import CandidateError, Verdict
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ ENTRIES: dict[str, Callable[[torch.Tensor], int]] = {
     "cols": lambda tensor: tensor.numel() // tensor.shape[-2] if tensor.ndim > 1 else tensor.numel(),
 }
 """How many numbers a tensor has in a state slot: one a coordinate, row (``rows.row_var``) or column."""
+
+
+def one(tensor: torch.Tensor) -> int:
+    """How many numbers a tensor has in a counter."""
+    return 1
 
 
 class TorchCandidate:
@@ -108,9 +114,34 @@ class TorchCandidate:
             values = [self._read(tensor, place, entry) for tensor in self._tensors]
             if any(value is not None for value in values):
                 pairs = zip(self._tensors, values, strict=True)
-                whole = [torch.zeros(ENTRIES[place](tensor)) if value is None else value for tensor, value in pairs]
+                count = one if entry == "step" else ENTRIES[place]
+                whole = [torch.zeros(count(tensor)) if value is None else value for tensor, value in pairs]
                 found[slot] = sign * self._flat([torch.as_tensor(value) for value in whole])
         return found
+
+    def write_state(self, weights: Array, state: Mapping[str, Array], step: int) -> None:
+        """Stand as after a step: a step on zero gradients makes the entries, which are then filled.
+
+        Raises:
+            CandidateError: not supported, for libraries that keep state elsewhere.
+        """
+        if not self._class.__module__.startswith("torch.optim"):
+            raise CandidateError(Verdict.NOT_SUPPORTED, f"state of {self._class.__name__} cannot be set")
+        self.step(np.zeros(weights.shape, weights.dtype), {})
+        with torch.no_grad():
+            for tensor, part in zip(self._tensors, self._layout.unflatten(weights), strict=True):
+                tensor.copy_(torch.tensor(np.array(part)))
+            for source, values in state.items():
+                self._write(*signed(source), values)
+
+    def _write(self, name: str, sign: float, values: Array) -> None:
+        place, _, entry = name.rpartition(".")
+        count = one if entry == "step" else ENTRIES[place]
+        ends = np.cumsum([count(tensor) for tensor in self._tensors])
+        for tensor, part in zip(self._tensors, np.split(sign * values, ends[:-1]), strict=True):
+            kept = self._optimizer.state[tensor].get(entry)
+            if kept is not None:
+                kept.copy_(torch.tensor(part.astype(np.float64)).reshape(kept.shape))
 
     def _read(self, tensor: torch.Tensor, place: str, entry: str) -> Any:
         """An entry of a tensor's state, of its only part where a library keeps parts, or of its ``group``."""
