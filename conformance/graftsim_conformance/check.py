@@ -108,11 +108,15 @@ def _claimed(target: Target, machine: str) -> tuple[Row, Instance]:
             f"{machine!r} reads {', '.join(sorted(needed))}, which must be arguments of one row of {target.path}; "
             f"its machines are {has}"
         )
-    row = min(
-        fits, key=lambda row: (len(_set_by(row) ^ needed), _others(row.instance, claim), _apart(row.instance, claim))
-    )
+    row = min(fits, key=lambda row: _distance(row, claim, needed))
     known = {**fixed(row.instance), **fixed(claim)}
     return row, settled(claim, known)
+
+
+def _distance(row: Row, claim: Instance, needed: set[str]) -> tuple[int, int, int, int]:
+    """How far a row is from a claim: what it does not give, then machines, options, and what it gives beside."""
+    given = _set_by(row)
+    return len(needed - given), _others(row.instance, claim), _apart(row.instance, claim), len(given - needed)
 
 
 def _set_by(row: Row) -> set[str]:

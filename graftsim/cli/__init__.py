@@ -116,27 +116,86 @@ def run(
 
 @app.command
 def check(
-    target: str, *, machine: Annotated[str | None, Parameter(name="--as")] = None, json: Path | None = None
+    *targets: str,
+    machine: Annotated[list[str] | None, Parameter(name="--as", negative="")] = None,
+    like: str | None = None,
+    mode: str = "",
+    dtype: str | None = None,
+    only: str = "*",
+    rules: Annotated[list[str] | None, Parameter(negative="")] = None,
+    quick: Annotated[bool, Parameter(negative="")] = False,
+    all_cases: Annotated[bool, Parameter(name="--all", negative="")] = False,
+    list_only: Annotated[bool, Parameter(name="--list", negative="")] = False,
+    jobs: Annotated[int, Parameter(name=["--jobs", "-j"])] = 1,
+    fresh: Annotated[bool, Parameter(negative="")] = False,
+    seconds: float = 10.0,
+    json: Path | None = None,
+    report: Path | None = None,
+    certificate: Path | None = None,
+    junit: Path | None = None,
 ) -> None:
-    """Check a native optimizer against the spec: equivalent, or the first place where it is not.
+    """Check an optimizer against the spec: equivalent, or the first place where it is not.
 
     Examples: graftsim check torch.optim:Adam
               graftsim check optax:adam --as "adam(eps_placement=hat)"
+              graftsim check mymodule:MyAdam --as adam --report report.html
+              graftsim check ./adam_in_c --as adam --all -j 2 --certificate adam.json
 
-    The exit code is 0 if the target is equivalent and 1 if it is not.
+    The exit code is 0 if all targets are equivalent, 1 if one is not, and 2 for a mistake in the call.
 
     Parameters
     ----------
-    target:
-        An import path, such as torch.optim:Adam or optax:rmsprop.
+    targets:
+        Import paths, such as torch.optim:Adam or mymodule:MyAdam, or programs, by a path with a slash in it.
     machine:
-        The machine, with its options, that it is held to; by default the dialect of the spec.
-    json:
-        Where to write the report as JSON.
+        The machine, with its options, that a target is held to; by default the dialect of the spec.
+    like:
+        The known target whose arguments and state names it has, such as torch.optim:Adam.
+    mode:
+        How a framework runs a step: foreach, jit and the like.
+    dtype:
+        float64 or float32; natives run in float64 by default, others in that of each case.
+    only:
+        Run only the cases whose names match: "adam*.nan*".
+    rules:
+        Run only the cases that test this rule, such as GS-graft-zero-direction.
+    quick:
+        Run a small subset.
+    all_cases:
+        Run the edges of natives too.
+    list_only:
+        Print the names of the cases, and run none.
+    jobs:
+        How many processes run at a time.
+    fresh:
+        Begin anew where an interrupted run would go on.
+    seconds:
+        How long one call into a Python object, or one reply of a program, may take.
+    json, report, certificate, junit:
+        Where to write the report as JSON, as HTML, as a certificate and as JUnit XML.
     """
     from graftsim.cli import checking
 
-    sys.exit(checking.check(target, machine, json))
+    sys.exit(
+        checking.main(
+            targets,
+            {
+                "machines": tuple(machine or ()),
+                "like": like,
+                "mode": mode,
+                "dtype": dtype,
+                "only": only,
+                "rules": tuple(rules or ()),
+                "quick": quick,
+                "every": all_cases or certificate is not None,
+                "seconds": seconds,
+            },
+            checking.Outputs(json, report, certificate, junit),
+            jobs,
+            fresh,
+            list_only,
+        )
+    )
 
 
 @app.command
