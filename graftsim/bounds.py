@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from graftsim import matrices, scalars
 from graftsim.interpreter import Outcome, initial_state, interpret
+from graftsim.profiles import PLAIN, Profile
 from graftsim.program import Kind, Node, Program, Rank, Reduction
 
 Array = NDArray[Any]
@@ -107,16 +108,17 @@ class Bounds:
     Args:
         program: the program.
         numbers: :data:`FLOAT64`, or :func:`arbitrary` precision for the oracle.
+        profile: what a platform is known to do otherwise, which the bounds then grant.
     """
 
-    def __init__(self, program: Program, numbers: Numbers = FLOAT64) -> None:
+    def __init__(self, program: Program, numbers: Numbers = FLOAT64, profile: Profile = PLAIN) -> None:
         self.program = program
-        self._arithmetic = _Arithmetic(program, numbers)
+        self._arithmetic = _Arithmetic(program, numbers, profile)
 
     def exact(self, values: Any) -> Bounded:
         """Values that carry no error: weights, gradients and state as they are stored."""
         made = self._arithmetic.numbers.make(np.asarray(values))
-        return Bounded(made, np.zeros(made.shape))
+        return Bounded(made, self._arithmetic.lost(made))
 
     def initial_state(self) -> dict[str, Bounded]:
         with np.errstate(all="ignore"):
@@ -156,14 +158,27 @@ class Bounds:
 class _Arithmetic:
     """First-order error propagation; ``_float`` of a value is used in bounds, where 1e-15 more or less is nothing."""
 
-    def __init__(self, program: Program, numbers: Numbers) -> None:
-        self.program, self.numbers = program, numbers
+    def __init__(self, program: Program, numbers: Numbers, profile: Profile = PLAIN) -> None:
+        self.program, self.numbers, self.profile = program, numbers, profile
         dtypes = {rank: np.dtype(np.float64) if rank is Rank.SCALAR else program.dtype for rank in Rank}
         self.unit = {rank: _unit(dtype) for rank, dtype in dtypes.items()}
+        self.unit[Rank.SCALAR] = profile.scalars
         self.least = {rank: _least(dtype) for rank, dtype in dtypes.items()}
+        if profile.flush:
+            self.least |= {rank: float(np.finfo(program.dtype).tiny) for rank in Rank if rank is not Rank.SCALAR}
 
     def constant(self, values: Array, kind: Kind) -> Bounded:
-        return Bounded(self.numbers.make(values), np.zeros(np.shape(values)))
+        """A number of a file or a setting, which under a narrow unit of scalars is rounded to it first."""
+        made = self.numbers.make(values)
+        narrow = kind.rank is Rank.SCALAR and self.profile.scalars > PLAIN.scalars
+        size = _float(made)
+        return Bounded(made, np.abs(size - size.astype(np.float32)) if narrow else np.zeros(np.shape(values)))
+
+    def lost(self, values: Array) -> Array:
+        """What a platform that flushes subnormal numbers loses of stored ones."""
+        size = np.abs(_float(values))
+        small = self.profile.flush & (size < np.finfo(self.program.dtype).tiny)
+        return np.where(small, size, 0.0)
 
     def lift(self, value: Any, index: NDArray[np.int64]) -> Any:
         if isinstance(value, Condition):

@@ -105,13 +105,19 @@ def in_dtype(case: Case, dtype: str) -> Case:
     """The case posed in another dtype, without its answer. The streams' numbers are exact in float32 too."""
     if dtype == case.dtype:
         return case
-    gradients: list[Gradients] = [
-        row.astype(dtype)
-        if isinstance(row, np.ndarray)
-        else [None if part is None else part.astype(dtype) for part in row]
-        for row in case.gradients
-    ]
-    return dataclasses.replace(case, dtype=dtype, weights=case.weights.astype(dtype), gradients=gradients, after=())
+    with np.errstate(over="ignore"):
+        gradients: list[Gradients] = [
+            row.astype(dtype)
+            if isinstance(row, np.ndarray)
+            else [None if part is None else part.astype(dtype) for part in row]
+            for row in case.gradients
+        ]
+        weights = case.weights.astype(dtype)
+        state = case.state and {
+            path: value.astype(dtype) if case.program.slots[path].kind.rank >= Rank.COORDINATE else value
+            for path, value in case.state.items()
+        }
+    return dataclasses.replace(case, dtype=dtype, weights=weights, gradients=gradients, state=state, after=())
 
 
 def read_parameters(program: Program) -> list[str]:

@@ -20,6 +20,7 @@ from graftsim.engine import Engine
 from graftsim.errors import GraftsimError
 from graftsim.layouts import Array
 from graftsim.machines import Machine
+from graftsim.profiles import PLAIN, Profile
 from graftsim.program import Kind, Node, Program, Rank
 from graftsim_conformance.cases import Case, parts
 from graftsim_conformance.recording import Recorded, record
@@ -71,15 +72,16 @@ def follow(
     float32: Iterable[str] = (),
     taken: int = 0,
     initial: Mapping[str, Array] | None = None,
+    profile: Profile = PLAIN,
 ) -> Iterator[Comparison]:
     """Hold a machine against a record, one step at a time: state slots, then what else was shown, weights last.
 
     State that the record lacks is carried along by the reference, with its growing bound. Slots that the candidate
     keeps in float32 are compared to a rounding of float32; then the step is computed from the candidate's values.
-    ``taken`` steps came before the first one, which starts from ``initial``.
+    ``taken`` steps came before the first one, which starts from ``initial``. Bounds grant what the ``profile`` names.
     """
     program = showing(program, steps)
-    engine, bounds = Engine(program), Bounds(program)
+    engine, bounds = Engine(program), Bounds(program, profile=profile)
     carried = dict(engine.initial_state() if initial is None else initial)
     bounded = {path: bounds.exact(value) for path, value in carried.items()}
     names = set(program.parameters)
@@ -96,7 +98,7 @@ def follow(
             yield from _narrow(number, narrow, want.state)
             followed = given(program, narrow)
             want = Engine(followed).step(step.weights, step.gradients, carried, taken + number, settings)
-            bounds = Bounds(followed)
+            bounds = Bounds(followed, profile=profile)
         weights, outcome = bounds.step(bounds.exact(step.weights), gradients, bounded, taken + number, settings)
         carried, bounded = dict(want.state), dict(outcome.state)
         yield from _compared(program, number, carried, bounded, step.new_state)

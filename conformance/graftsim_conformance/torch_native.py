@@ -136,12 +136,16 @@ class TorchCandidate:
 
     def _write(self, name: str, sign: float, values: Array) -> None:
         place, _, entry = name.rpartition(".")
-        count = one if entry == "step" else ENTRIES[place]
+        held = [self._optimizer.state[tensor] for tensor in self._tensors]
+        pairs = zip(held, self._tensors, strict=True)
+        count = one if any(_one_number(state.get(entry), tensor) for state, tensor in pairs) else ENTRIES[place]
         ends = np.cumsum([count(tensor) for tensor in self._tensors])
-        for tensor, part in zip(self._tensors, np.split(sign * values, ends[:-1]), strict=True):
-            kept = self._optimizer.state[tensor].get(entry)
-            if kept is not None:
+        for state, part in zip(held, np.split(sign * values, ends[:-1]), strict=True):
+            kept = state.get(entry)
+            if torch.is_tensor(kept):
                 kept.copy_(torch.tensor(part.astype(np.float64)).reshape(kept.shape))
+            elif kept is not None:
+                state[entry] = type(kept)(part[0])
 
     def _read(self, tensor: torch.Tensor, place: str, entry: str) -> Any:
         """An entry of a tensor's state, of its only part where a library keeps parts, or of its ``group``."""
@@ -173,6 +177,11 @@ class TorchCandidate:
     def _flat(tensors: list[Any]) -> Array:
         dense = [tensor.detach().to(torch.float64).to_dense() for tensor in tensors]
         return np.concatenate([tensor.numpy().reshape(-1) for tensor in dense])
+
+
+def _one_number(kept: Any, tensor: torch.Tensor) -> bool:
+    """Such as ``step`` and NAdam's ``mu_product``, one for a tensor of any shape; SparseAdam's is an int."""
+    return isinstance(kept, int | float) or (torch.is_tensor(kept) and kept.dim() == 0 < tensor.dim())
 
 
 def _parameters(optimizer: Any) -> Mapping[str, Any]:
