@@ -8,26 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import itertools
-from collections.abc import Callable, Collection, Iterator
-
-import numpy as np
+from collections.abc import Callable, Collection
 
 from graftsim import compiler, notation
 from graftsim.errors import GraftsimError, nearest
-from graftsim.machines import library
 from graftsim.notation import Instance
 from graftsim_conformance import candidates, golden
 from graftsim_conformance.cases import Case, in_dtype, read_parameters, settled
 from graftsim_conformance.dialects import Row, Target, absent, fixed, targets, told
 from graftsim_conformance.follow import BUDGET, Recorded, failure, follow, record
 from graftsim_conformance.judge import Tally
+from graftsim_conformance.neighbours import Trial, apart, hint, short
 from graftsim_conformance.probes import LAYOUT
 from graftsim_conformance.report import Report, RowReport
 from graftsim_conformance.verdicts import CandidateError, Verdict
-
-ALTERNATIVES = 64
-DECAYS = ("decay_in_gradient", "decay_decoupled")
 
 
 def check(
@@ -61,11 +55,11 @@ def check(
     native = candidates.load(target)
     if (like or target) not in known:
         raise GraftsimError(
-            f"there is no dialect of {target!r}{_why_not(target)}; known are {', '.join(sorted(known))}; "
+            f"there is no dialect of {target!r}{why_not(target)}; known are {', '.join(sorted(known))}; "
             "one whose arguments and state have the same names can be given with like"
         )
     dialect = known[like or target]
-    claims = [(row, row.instance) for row in dialect.rows] if machine is None else [_claimed(dialect, machine)]
+    claims = [(row, row.instance) for row in dialect.rows] if machine is None else [claimed(dialect, machine)]
     name, version = candidates.backend(dialect.framework) or ("", "")
     run = _Run(target, lambda: candidates.wrap(dialect.framework, native, mode), dtype, name)
     rows = tuple(
@@ -73,7 +67,7 @@ def check(
     )
     if not rows:
         raise GraftsimError(f"none of the chosen cases is of {target}; graftsim check --list shows their names")
-    versions = _versions(dialect) | ({name: version} if name else {})
+    versions = versions_of(dialect) | ({name: version} if name else {})
     return Report(target, machine, BUDGET, versions, rows, name, mode, dtype)
 
 
@@ -85,25 +79,25 @@ def pool(row: Row, chosen: Collection[str] | None, dtype: str) -> list[Case]:
     return [case for case in found if case.dtype == dtype or (dtype == "float32" and golden.is_stream(case.name))]
 
 
-def _why_not(target: str) -> str:
+def why_not(target: str) -> str:
     """The reason that a dialect file gives for having no such target."""
     module, _, name = target.partition(":")
     reason = absent().get(module.partition(".")[0], {}).get(name)
     return f" ({reason})" if reason else ""
 
 
-def _versions(dialect: Target) -> dict[str, str]:
+def versions_of(dialect: Target) -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in ("graftsim", *dialect.distributions, "numpy")}
 
 
-def _claimed(target: Target, machine: str) -> tuple[Row, Instance]:
+def claimed(target: Target, machine: str) -> tuple[Row, Instance]:
     """The row nearest to the machine among those that set every hyperparameter which the machine reads."""
     claim = notation.parse(machine)
     program = compiler.build(claim, LAYOUT)
     needed = set(read_parameters(program)) - set(fixed(claim))
     fits = [row for row in target.rows if _suits(row, set(program.parameters), needed)]
     if not fits:
-        has = ", ".join(dict.fromkeys(_short(row.instance) for row in target.rows))
+        has = ", ".join(dict.fromkeys(short(row.instance) for row in target.rows))
         raise GraftsimError(
             f"{machine!r} reads {', '.join(sorted(needed))}, which must be arguments of one row of {target.path}; "
             f"its machines are {has}"
@@ -116,7 +110,7 @@ def _claimed(target: Target, machine: str) -> tuple[Row, Instance]:
 def _distance(row: Row, claim: Instance, needed: set[str]) -> tuple[int, int, int, int]:
     """How far a row is from a claim: what it does not give, then machines, options, and what it gives beside."""
     given = _set_by(row)
-    return len(needed - given), _others(row.instance, claim), _apart(row.instance, claim), len(given - needed)
+    return len(needed - given), _others(row.instance, claim), apart(row.instance, claim), len(given - needed)
 
 
 def _set_by(row: Row) -> set[str]:
@@ -134,18 +128,6 @@ def _others(first: Instance, second: Instance) -> int:
     """How many machines are not the same one."""
     pairs = zip(first.children.values(), second.children.values(), strict=False)
     return (first.machine.name != second.machine.name) + sum(_others(a, b) for a, b in pairs)
-
-
-def _apart(first: Instance, second: Instance) -> int:
-    """How many names and option values differ."""
-    own = sum(
-        first.option(name) != second.option(name) for name in first.machine.options.keys() & second.machine.options
-    )
-    own += first.machine.name != second.machine.name
-    return own + sum(_apart(a, b) for a, b in zip(first.children.values(), second.children.values(), strict=False))
-
-
-Trial = tuple[Case, list[Recorded]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +156,7 @@ def _row(run: _Run, dialect: Target, row: Row, claim: Instance, given: list[Case
     read = [step.new_state for _, steps in trials for step in steps]
     return RowReport(
         variant=row.variant,
-        machine=_short(claim),
+        machine=short(claim),
         cases=len(trials),
         comparisons=tally.comparisons,
         undecided=tally.undecided,
@@ -183,7 +165,7 @@ def _row(run: _Run, dialect: Target, row: Row, claim: Instance, given: list[Case
         unread=tuple(path for path in slots if any(path not in state for state in read)),
         float32=row.float32,
         failure=tally.failure,
-        hint=_hint(claim, row, dialect, trials) if tally.failure else "",
+        hint=hint(claim, row, dialect, trials) if tally.failure else "",
         through_float32=tuple(rounded),
         known=told(row.not_expressible, run.backend, run.dtype) or "",
         unsupported=tuple(case.name for case, steps in runs if not steps),
@@ -204,61 +186,3 @@ def _record(run: _Run, row: Row, case: Case, held: dict[str, float], rounded: Co
     except Exception as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())
         raise GraftsimError(f"{where}: the candidate failed: {text[:300]}") from error
-
-
-# -- hints -------------------------------------------------------------------------------------------------------------
-
-
-def _hint(claim: Instance, row: Row, dialect: Target, trials: list[Trial]) -> str:
-    """Which other options of the same machine would pass, those nearest to the claim first."""
-    others = sorted(itertools.islice(_alternatives(claim), ALTERNATIVES), key=lambda other: _apart(claim, other))
-    for other in others:
-        if _apart(claim, other) and all(_agrees(other, trial, row.float32) for trial in trials):
-            return f"it agrees with {', '.join(_changes(claim, other))}"
-    if fixed(claim).items() - fixed(row.instance).items():
-        defaults = ", ".join(f"{name}={value}" for name, value in dialect.defaults.items())
-        return f"a hyperparameter in the expression is a claim about the native's own defaults, which are {defaults}"
-    return "it agrees with no other options of this machine"
-
-
-def _agrees(machine: Instance, trial: Trial, float32: tuple[str, ...]) -> bool:
-    case, steps = trial
-    program = compiler.build(settled(machine, steps[0].settings), case.layout, case.dtype)
-    if not set(read_parameters(program)) <= set(steps[0].settings):
-        return False  # a hyperparameter that the case says nothing about
-    found = follow(program, steps, float32, case.taken, case.state)
-    return all(bool(np.all(comparison.units <= BUDGET)) for comparison in found)
-
-
-def _alternatives(instance: Instance) -> Iterator[Instance]:
-    """The machine under every combination of options, and with the other forms of weight decay."""
-    names = [name for name in instance.machine.options if name != "missing"]
-    names_of_machines = DECAYS if instance.machine.name in DECAYS else (instance.machine.name,)
-    inner = [list(_alternatives(child)) for child in instance.children.values()]
-    for name, *values in itertools.product(names_of_machines, *(instance.machine.options[name] for name in names)):
-        machine = instance.machine if name == instance.machine.name else library()[name]
-        for children in itertools.product(*inner):
-            yield dataclasses.replace(
-                instance,
-                machine=machine,
-                options={**instance.options, **dict(zip(names, values, strict=True))},
-                children=dict(zip(instance.children, children, strict=True)),
-            )
-
-
-def _changes(claim: Instance, other: Instance) -> Iterator[str]:
-    if claim.machine.name != other.machine.name:
-        yield other.machine.name
-    for name in claim.machine.options:
-        if claim.option(name) != other.option(name):
-            yield f"{name}={other.option(name)}"
-    for first, second in zip(claim.children.values(), other.children.values(), strict=True):
-        yield from _changes(first, second)
-
-
-def _short(instance: Instance) -> str:
-    """The expression with the options that matter and the hyperparameters that were written."""
-    parts = [_short(child) for child in instance.children.values()]
-    parts += [f"{name}={value:g}" for name, value in fixed(dataclasses.replace(instance, children={})).items()]
-    parts += [f"{name}={instance.option(name)}" for name in instance.machine.options if name != "missing"]
-    return f"{instance.machine.name}({', '.join(parts)})" if parts else instance.machine.name

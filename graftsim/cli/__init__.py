@@ -162,7 +162,7 @@ def check(
     quick:
         Run a small subset.
     all_cases:
-        Run the edges of natives too.
+        Run the edges of natives that compile, and the laws, too.
     list_only:
         Print the names of the cases, and run none.
     jobs:

@@ -101,7 +101,8 @@ def _run(one: Asked, processes: int, fresh: bool) -> SuiteReport:
 @contextmanager
 def _progress(target: str) -> Iterator[Callable[[int, int], None]]:
     columns = TextColumn("checking {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(escape(target), total=None)
         yield lambda done, of: bar.update(task, completed=done, total=of)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,7 +15,11 @@ from rich.table import Table
 from graftsim import documents, runs
 from graftsim.errors import GraftsimError
 from graftsim.machines import Library
+from graftsim.ranks import launcher
 from graftsim.runs import Result, Run, RunFile
+
+if TYPE_CHECKING:
+    from graftsim.ranks.mpi import World
 
 
 def run_all(
@@ -30,10 +35,48 @@ def run_all(
     plot: Path | None,
     machine_files: Sequence[Path],
 ) -> None:
-    """Do the runs, print them, and write what was asked for."""
-    single = Run(problem, source, steps, seed, dtype, record_every, keep_every) if problem else None
-    chosen = RunFile("", "", (single,)) if single else _load(source)
-    machines = Library(machine_files) if machine_files else None
+    """Do the runs, print them, and write what was asked for; over all ranks where a launcher started many."""
+
+    def prepare() -> tuple[RunFile, Library | None]:
+        single = Run(problem, source, steps, seed, dtype, record_every, keep_every) if problem else None
+        chosen = RunFile("", "", (single,)) if single else _load(source)
+        return chosen, Library(machine_files) if machine_files else None
+
+    with launcher.session() as world:
+        if world is None:
+            chosen, machines = prepare()
+            _check_places(out, plot)
+            show(chosen, _each(chosen, lambda run, done: runs.execute(run, done, machines, engine)), out, plot)
+        else:
+            _over_ranks(world, prepare, engine, out, plot)
+
+
+def _over_ranks(
+    world: World,
+    prepare: Callable[[], tuple[RunFile, Library | None]],
+    engine: str,
+    out: Path | None,
+    plot: Path | None,
+) -> None:
+    """The same on every rank; rank 0 shows and writes."""
+    from graftsim.ranks import agreement, running
+
+    def checked() -> tuple[RunFile, Library | None]:
+        if engine != "numpy":
+            raise GraftsimError(f"over ranks the engine must be numpy, the reference; received {engine!r}")
+        if world.rank == 0:
+            _check_places(out, plot)
+        return prepare()
+
+    chosen, machines = agreement.together(world, checked)
+    agreement.agree(world, {"run file": repr(chosen)})
+    results = _each(chosen, lambda run, done: running.execute(world, run, done, machines))
+    if world.rank == 0:
+        show(chosen, results, out, plot)
+
+
+def _check_places(out: Path | None, plot: Path | None) -> None:
+    """What cannot be written is said before work is done."""
     if plot:
         from graftsim.cli import plots
 
@@ -41,15 +84,26 @@ def run_all(
     for path in (out, plot):
         if path:
             documents.check_writable(path)
-    console = Console()
+
+
+def _each(chosen: RunFile, execute: Callable[[Run, Callable[[int], object]], Result | None]) -> list[Result]:
+    """One run after another, up to one that is interrupted. Where others keep the record there is no result."""
     results: list[Result] = []
-    total = sum(each.steps for each in chosen.runs)
-    with _bar(total) as advance:
+    before = 0
+    with _bar(sum(each.steps for each in chosen.runs)) as advance:
         for each in chosen.runs:
-            before = sum(result.run.steps for result in results)
-            results.append(runs.execute(each, _after(before, advance), machines, engine))
-            if not results[-1].trajectory.meta.complete:
-                break
+            found = execute(each, _after(before, advance))
+            before += each.steps
+            if found is not None:
+                results.append(found)
+                if not found.trajectory.meta.complete:
+                    break
+    return results
+
+
+def show(chosen: RunFile, results: Sequence[Result], out: Path | None, plot: Path | None) -> None:
+    """Print what came of the runs, and write it where it was asked for."""
+    console = Console()
     report(chosen, results, console)
     if out:
         for path in save(results, out):
