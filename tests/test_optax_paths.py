@@ -15,6 +15,7 @@ from graftsim import compiler, scalars
 from graftsim.bounds import Bounds
 from graftsim.engine import Engine
 from graftsim.errors import GraftsimError
+from graftsim.profiles import PLAIN, Profile, together
 from graftsim.program import Node, Program
 from graftsim_conformance import candidates, dialects, golden
 from graftsim_conformance.cases import in_dtype, settled
@@ -25,8 +26,16 @@ from graftsim_conformance.probes import LAYOUT
 ROWS = {
     f"{row.target.partition(':')[2]} {row.variant}": row for row in dialects.rows() if row.target.startswith("optax:")
 }
-NARROW = {name for name, row in ROWS.items() if "float32" in row.not_expressible}
-"""Rows that say that the native computes something else where JAX has no 64 bits."""
+
+
+def corrects_squares(row: dialects.Row) -> bool:
+    """Whether the machine forms 1 - beta2 ** t, in which 0.999 leaves float32 three digits."""
+    statements = compiler.build(row.instance, LAYOUT).statements
+    return any(statement.target.split(".")[-1] in ("c2", "c3") for statement in statements)
+
+
+NARROW = {name for name, row in ROWS.items() if corrects_squares(row)}
+"""Rows that need the profile scalars-in-float32 where JAX has no 64 bits."""
 every_row = pytest.mark.parametrize("name", ROWS)
 
 
@@ -40,10 +49,11 @@ def trial(name: str, stream: str, mode: str, dtype: str) -> tuple[Program, list[
     return compiler.build(settled(row.instance, steps[0].settings), case.layout, case.dtype), steps
 
 
-def largest(name: str, mode: str, dtype: str, stream: str = "mixed") -> float:
+def largest(name: str, mode: str, dtype: str, stream: str = "mixed", profile: Profile = PLAIN) -> float:
     """The largest distance over a stream, in bounds. All six streams run eagerly in float64, in test_zoo."""
     program, steps = trial(name, stream, mode, dtype)
-    return max(float(one.units.max(initial=0)) for one in follow(program, steps, ROWS[name].float32))
+    found = follow(program, steps, ROWS[name].float32, profile=profile)
+    return max(float(one.units.max(initial=0)) for one in found)
 
 
 # -- compiled ----------------------------------------------------------------------------------------------------------
@@ -52,13 +62,28 @@ def largest(name: str, mode: str, dtype: str, stream: str = "mixed") -> float:
 @every_row
 def test_a_compiled_step_in_float64_is_the_same_machine(name: str) -> None:
     """XLA fuses multiplications and additions and shares divisions; the budget grants that."""
-    assert largest(name, "jit", "float64", "mixed-zero") <= BUDGET
+    assert (largest(name, "jit", "float64", "mixed-zero") <= BUDGET) != ("float64" in ROWS[name].not_expressible)
 
 
 @every_row
-def test_float32_is_the_same_machine_or_the_row_says_why_not(name: str) -> None:
+def test_float32_is_the_same_machine_under_the_profile_alone(name: str) -> None:
     for mode in ("", "jit"):
-        assert (largest(name, mode, "float32") > BUDGET) == (name in NARROW), mode
+        assert largest(name, mode, "float32") <= BUDGET or name in NARROW, mode
+        assert largest(name, mode, "float32", profile=together(["scalars-in-float32"])) <= BUDGET, mode
+
+
+def test_a_verdict_names_the_profile_that_it_needs() -> None:
+    (plain, *_) = check("optax:adam", dtype="float32").rows
+    assert (plain.passed, plain.profile) == (True, "scalars-in-float32")
+    (sgd, *_) = check("optax:sgd", dtype="float32").rows
+    assert (sgd.passed, sgd.profile) == (True, "")
+    (subnormal, *_) = check("optax:sgd", chosen=["sgd.subnormal", "sgd.subnormal-zero"]).rows
+    assert (subnormal.passed, subnormal.profile) == (True, "flush-to-zero")
+
+
+@pytest.mark.parametrize("machine", ["adam(eps_placement=hat)", "adam(eps_placement=clamp)", "adam(beta2=0.9)"])
+def test_a_profile_hides_no_mistake(machine: str) -> None:
+    assert not check("optax:adam", machine, dtype="float32").passed
 
 
 @pytest.mark.parametrize("name", sorted(NARROW))
@@ -152,7 +177,7 @@ ADAFACTOR = dialects.Row(
 
 @pytest.mark.parametrize("stream", ["mixed", "tiny-zero", "spike"])
 def test_a_float32_decay_is_all_that_keeps_adafactor_from_being_its_machine(stream: str) -> None:
-    """Its reason under ``absent``. The state is carried by the reference, with its bound; rows and columns too."""
+    """What its rows say. The state is carried by the reference, with its bound; rows and columns too."""
     (case,) = [case for case in golden.of_machine(ADAFACTOR.instance) if case.name.endswith(f".{stream}")]
     native = candidates.wrap("optax", optax.adafactor)
     steps = record(native, ADAFACTOR, case, dialects.fixed(ADAFACTOR.instance))
@@ -172,17 +197,9 @@ def test_a_float32_decay_is_all_that_keeps_adafactor_from_being_its_machine(stre
         assert (np.abs(step.new_weights - want.weights) <= BUDGET * weights.error).all()
 
 
-def test_the_reasons_are_of_the_size_that_they_say() -> None:
-    """The verdict on float32 Adam as it is installed: a difference of some ulps in the first step, and a few 1e-6."""
-    (row, *_) = check("optax:adam", "adam", dtype="float32").rows
-    assert row.failure is not None
-    assert (row.failure.place, row.failure.step) == ("weights", 1)
-    assert 1e-7 < abs(row.failure.got / row.failure.want - 1) < 2e-5
-
-
 # -- eps = 0 and gradients of zero -------------------------------------------------------------------------------------
 
-WITHOUT = ("eps", "eps_root", "initial_accumulator", "min_norm", "weight_decay")
+WITHOUT = ("eps", "eps1", "eps_root", "initial_accumulator", "min_norm", "weight_decay")
 NEVER = (
     "sgd",
     "adagrad",

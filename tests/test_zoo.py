@@ -32,7 +32,7 @@ ELSEWHERE += [f"optax:{name}" for name in ("sgd", "adagrad", "rmsprop", "adam", 
 OURS = {path: target for path, target in dialects.targets().items() if path.startswith(("torch.optim:", "optax:"))}
 CARRIED = {"optax:adafactor": {"r", "c", "v"}}
 """State that cannot be read."""
-NARROW = {"torch.optim:NAdam": {"product"}, "optax:adafactor": {"m"}}
+NARROW = {"torch.optim:NAdam": {"product"}}
 """State that is kept in float32, beside torch's counters."""
 TARGETS = [path for path in OURS if path not in ELSEWHERE]
 

@@ -20,7 +20,6 @@ from graftsim_conformance.follow import BUDGET
 from graftsim_conformance.hexfloat import to_hex
 from graftsim_conformance.judge import CaseResult, Mode
 from graftsim_conformance.probes import LAYOUT
-from graftsim_conformance.report import PROFILE
 from graftsim_conformance.suite_report import ClaimReport, SuiteReport
 
 VERSION = 1
@@ -101,7 +100,7 @@ def _claim(one: ClaimReport) -> dict[str, Any]:
         "machine": one.claim.machine,
         "variant": one.claim.row.variant,
         "verdict": str(one.verdict),
-        "profile": PROFILE if one.claim.through_float32 else "",
+        "profile": one.row().profile,
         "state": "weights only" if only else "compared",
         "unread": list(one.unread),
         "largest": to_hex(one.largest),

@@ -16,8 +16,8 @@ from graftsim.notation import Instance
 from graftsim_conformance import candidates, golden
 from graftsim_conformance.cases import Case, in_dtype, read_parameters, settled
 from graftsim_conformance.dialects import Row, Target, absent, fixed, targets, told
-from graftsim_conformance.follow import BUDGET, Recorded, failure, follow, record
-from graftsim_conformance.judge import Tally
+from graftsim_conformance.follow import BUDGET, Recorded, record
+from graftsim_conformance.judge import Tally, tallied
 from graftsim_conformance.neighbours import Trial, apart, hint, short
 from graftsim_conformance.probes import LAYOUT
 from graftsim_conformance.report import Report, RowReport
@@ -145,13 +145,11 @@ def _row(run: _Run, dialect: Target, row: Row, claim: Instance, given: list[Case
     held, rounded = fixed(claim), told(row.through_float32, run.backend, run.dtype) or ()
     runs = [(case, _record(run, row, case, held, rounded)) for case in (in_dtype(case, run.dtype) for case in given)]
     trials: list[Trial] = [(case, steps) for case, steps in runs if steps]
+    profiles = told(row.profiles, run.backend, run.dtype) or ()
     tally = Tally()
     for case, steps in trials:
         program = compiler.build(settled(claim, steps[0].settings), case.layout, case.dtype)
-        for comparison in follow(program, steps, row.float32, case.taken, case.state):
-            tally.add(case, comparison)
-            if tally.failure is None:
-                tally.failure = failure(case, program, comparison)
+        tally.join(tallied(program, case, steps, row, profiles))
     slots = compiler.build(claim, LAYOUT).slots
     read = [step.new_state for _, steps in trials for step in steps]
     return RowReport(
@@ -169,6 +167,7 @@ def _row(run: _Run, dialect: Target, row: Row, claim: Instance, given: list[Case
         through_float32=tuple(rounded),
         known=told(row.not_expressible, run.backend, run.dtype) or "",
         unsupported=tuple(case.name for case, steps in runs if not steps),
+        granted=tally.granted,
     )
 
 

@@ -32,6 +32,8 @@ class Row:
     """Backend to the hyperparameters that the native rounds to float32 there, whatever the dtype of the weights."""
     not_expressible: Mapping[str, str] = field(default_factory=dict)
     """Backend to the reason why the machine cannot give what the native computes there."""
+    profiles: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Backend or dtype to what the platform is known to do otherwise (:mod:`graftsim.profiles`)."""
 
     @property
     def instance(self) -> Instance:
@@ -141,6 +143,7 @@ def read(document: Any, where: str) -> dict[str, Target]:
                 tuple(row.get("float32", [])),
                 row.get("through_float32", {}),
                 row.get("not_expressible", {}),
+                document.get("profiles", {}),
             )
             for variant, row in target["rows"].items()
         ]

@@ -16,6 +16,7 @@ A candidate that cannot do what a case needs is *not supported* there, which is 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -27,12 +28,14 @@ import numpy as np
 from graftsim import compiler
 from graftsim.errors import GraftsimError
 from graftsim.notation import Instance
+from graftsim.profiles import together
+from graftsim.program import Program
 from graftsim_conformance.candidates import Candidate
 from graftsim_conformance.cases import Array, Case, settled, without_tables
 from graftsim_conformance.dialects import Row, fixed
 from graftsim_conformance.follow import BUDGET, Comparison, failure, follow
 from graftsim_conformance.recording import OWN, Recorded, record, record_reset, record_restored
-from graftsim_conformance.report import PROFILE, Failure
+from graftsim_conformance.report import Failure, profile
 from graftsim_conformance.verdicts import CandidateError, Verdict
 
 LINES = 40
@@ -85,6 +88,7 @@ def judge(
     row: Row = OWN,
     modes: Sequence[Mode] = (Mode.FOLLOW,),
     through_float32: Collection[str] = (),
+    profiles: Collection[str] = (),
 ) -> list[CaseResult]:
     """Judge a candidate that claims to be a machine.
 
@@ -95,8 +99,11 @@ def judge(
         row: how a native's arguments and state are named; the machine's own names where not given.
         modes: how it is run; each gives a result of its own.
         through_float32: hyperparameters that the candidate rounds to float32, which is a profile and not a pass of all.
+        profiles: what its platform is known to do otherwise; granted where a case is outside the budget without.
     """
-    return list(results(factory, instance, cases, row=row, modes=modes, through_float32=through_float32))
+    return list(
+        results(factory, instance, cases, row=row, modes=modes, through_float32=through_float32, profiles=profiles)
+    )
 
 
 def results(
@@ -107,9 +114,10 @@ def results(
     row: Row = OWN,
     modes: Sequence[Mode] = (Mode.FOLLOW,),
     through_float32: Collection[str] = (),
+    profiles: Collection[str] = (),
 ) -> Iterator[CaseResult]:
     """What :func:`judge` gives, one result after another, for showing progress."""
-    judged = _Judge(factory, instance, row, fixed(without_tables(instance)), tuple(through_float32))
+    judged = _Judge(factory, instance, row, fixed(without_tables(instance)), tuple(through_float32), tuple(profiles))
     for case in cases:
         for mode in modes:
             began = time.perf_counter()
@@ -124,10 +132,11 @@ class _Judge:
     row: Row
     held: dict[str, float]
     rounded: tuple[str, ...]
+    granted: tuple[str, ...]
 
     def case(self, case: Case, mode: Mode) -> CaseResult:
         blank = CaseResult(case.name, Verdict.EXACT, mode, rules=case.rules, about=case.about)
-        blank = dataclasses.replace(blank, profile=PROFILE if self.rounded else "")
+        blank = dataclasses.replace(blank, profile=profile(self.rounded, ""))
         try:
             return self.restored(case, blank) if mode is Mode.RESTORE else self.followed(case, mode, blank)
         except CandidateError as error:
@@ -150,11 +159,7 @@ class _Judge:
         run = record_reset if mode is Mode.RESET else record
         steps = self.run(run, case)
         program = compiler.build(settled(self.instance, steps[0].settings), case.layout, case.dtype)
-        tally = Tally()
-        for comparison in follow(program, steps, self.row.float32, case.taken, case.state):
-            tally.add(case, comparison)
-            if tally.failure is None:
-                tally.failure = failure(case, program, comparison)
+        tally = tallied(program, case, steps, self.row, self.granted)
         unread = tuple(path for path in program.slots if any(path not in step.new_state for step in steps))
         return dataclasses.replace(
             blank,
@@ -165,6 +170,7 @@ class _Judge:
             undecided=tally.undecided,
             failure=tally.failure,
             reason=tally.failure.lines()[0] if tally.failure else tally.nothing,
+            profile=profile(self.rounded, tally.granted),
             unread=unread,
         )
 
@@ -199,6 +205,21 @@ def same_bits(first: Array, second: Array) -> Array:
     return np.asarray(equal | (np.isnan(first) & np.isnan(second)))
 
 
+def tallied(program: Program, case: Case, steps: list[Recorded], row: Row, profiles: Collection[str] = ()) -> Tally:
+    """All comparisons of a record with a machine; under as few of the profiles as bring it within the budget."""
+    found = Tally()
+    for count in range(len(profiles) + 1):
+        for chosen in itertools.combinations(profiles, count):
+            found = Tally(granted=" and ".join(chosen))
+            for comparison in follow(program, steps, row.float32, case.taken, case.state, together(chosen)):
+                found.add(case, comparison)
+                if found.failure is None:
+                    found.failure = failure(case, program, comparison)
+            if found.verdict is not Verdict.DIFFERENT:
+                return found
+    return found
+
+
 @dataclass
 class Tally:
     """The sum of comparisons over a case, or over all cases of a row."""
@@ -209,6 +230,7 @@ class Tally:
     largest_at: str = ""
     failure: Failure | None = None
     exact: bool = True
+    granted: str = ""
 
     def add(self, case: Case, comparison: Comparison) -> None:
         decided, units = comparison.decided, comparison.units
@@ -218,6 +240,16 @@ class Tally:
         if units.max(initial=0.0) > self.largest:
             self.largest = float(units.max())
             self.largest_at = f"{comparison.place}, {case.name}, step {comparison.step}"
+
+    def join(self, other: Tally) -> None:
+        """Add what was found on another case."""
+        self.comparisons += other.comparisons
+        self.undecided += other.undecided
+        self.exact = self.exact and other.exact
+        self.failure = self.failure or other.failure
+        self.granted = self.granted or other.granted
+        if other.largest > self.largest:
+            self.largest, self.largest_at = other.largest, other.largest_at
 
     @property
     def nothing(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -63,13 +63,20 @@ class RowReport:
     through_float32: tuple[str, ...] = ()
     known: str = ""
     unsupported: tuple[str, ...] = ()
+    granted: str = ""
+    """The profiles of the platform without which some value is outside the budget."""
 
     @property
     def passed(self) -> bool:
         return self.failure is None and self.comparisons > 0
 
+    @property
+    def profile(self) -> str:
+        """All that the verdict is under."""
+        return profile(self.through_float32, self.granted)
+
     def lines(self) -> list[str]:
-        rows = [f"{self.variant}: {_verdict(self.passed, bool(self.through_float32))} to {self.machine}"]
+        rows = [f"{self.variant}: {_verdict(self.passed, self.profile)} to {self.machine}"]
         rows.append(
             f"  {self.comparisons} values in {self.cases} cases; largest error {self.largest:.3g} bounds"
             + (f" ({self.largest_at})" if self.largest_at else "")
@@ -127,7 +134,7 @@ class Report:
             row |= {"passed": found.passed, "largest": _number(found.largest), "unread": list(found.unread)}
             row |= {"float32": list(found.float32), "unsupported": list(found.unsupported)}
             rounded = found.through_float32
-            row |= {"through_float32": list(rounded), "profile": PROFILE if rounded else ""}
+            row |= {"through_float32": list(rounded), "profile": found.profile}
             if found.failure:
                 failure = found.failure
                 row["failure"] |= {"got": to_hex(failure.got), "want": to_hex(failure.want)}
@@ -138,7 +145,8 @@ class Report:
 
     def lines(self) -> list[str]:
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
-        verdict = _verdict(self.passed, any(row.through_float32 for row in self.rows))
+        under = dict.fromkeys(name for row in self.rows for name in row.profile.split(" and ") if name)
+        verdict = _verdict(self.passed, " and ".join(under))
         how = f" on {self.backend}" if self.backend else ""
         how += f", {self.mode}" if self.mode else ""
         rows = [f"{self.target}{how} ({versions})"]
@@ -160,8 +168,13 @@ def words(place: str) -> str:
     return f"{known} ({place})" if known else place
 
 
-def _verdict(passed: bool, rounded: bool) -> str:
-    under = f" under the profile {PROFILE}" if rounded else ""
+def profile(through_float32: Sequence[str], granted: str) -> str:
+    """The profiles that a verdict is under, in one text."""
+    return " and ".join([PROFILE] * bool(through_float32) + [granted] * bool(granted))
+
+
+def _verdict(passed: bool, profile: str) -> str:
+    under = f" under the profile {profile}" if profile else ""
     return f"equivalent{under}" if passed else f"NOT equivalent{under}"
 
 

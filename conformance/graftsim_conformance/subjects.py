@@ -98,6 +98,7 @@ class Claim:
     through_float32: tuple[str, ...] = ()
     known: str = ""
     left: int = 0
+    profiles: tuple[str, ...] = ()
 
     @property
     def machine(self) -> str:
@@ -203,6 +204,7 @@ def _of_row(asked: Asked, dialect: Target, row: Row, instance: Instance, backend
         tuple(told(row.through_float32, backend, asked.dtype or "") or ()),
         told(row.not_expressible, backend, asked.dtype or "") or "",
         len(cases) - len(names),
+        tuple(told(row.profiles, backend, asked.dtype or "float64") or ()),
     )
 
 

@@ -104,7 +104,15 @@ def _judged(found: Subject, job: Job) -> Judged:
     modes = [Mode.FOLLOW]
     if len(case.gradients) > 1 and found.kind != "native":
         modes.append(Mode.RESTORE)
-    judged = results(make, claim.instance, [case], row=claim.row, modes=modes, through_float32=claim.through_float32)
+    judged = results(
+        make,
+        claim.instance,
+        [case],
+        row=claim.row,
+        modes=modes,
+        through_float32=claim.through_float32,
+        profiles=claim.profiles,
+    )
     return Judged(list(judged), composition.judged(make, claim.instance, case, claim.row))
 
 

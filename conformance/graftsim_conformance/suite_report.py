@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from graftsim.profiles import PROFILES
 from graftsim_conformance import ledger
 from graftsim_conformance.diagnosis import Diagnosis
 from graftsim_conformance.follow import BUDGET
@@ -19,6 +20,11 @@ from graftsim_conformance.verdicts import Verdict, overall
 BROKEN = (Verdict.DIFFERENT, Verdict.CRASHED, Verdict.TIMED_OUT)
 SHOWN = 5
 """How many broken cases the text names; the HTML report has all."""
+
+
+def _granted(result: CaseResult) -> Iterator[str]:
+    """The profiles of the platform that a verdict is under."""
+    yield from (name for name in result.profile.split(" and ") if name in PROFILES)
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,7 @@ class ClaimReport:
             through_float32=claim.through_float32,
             known=claim.known,
             unsupported=(),
+            granted=" and ".join(dict.fromkeys(name for one in ran for name in _granted(one))),
         )
 
     def lines(self) -> list[str]:
