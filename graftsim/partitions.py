@@ -38,6 +38,8 @@ class Partition:
     """Rows (group, tensor): the tensors that a group touches, empty ones too."""
     label: Callable[[int], str] = field(compare=False, repr=False)
     """The name of a group for people."""
+    shared: bool = field(default=False, compare=False)
+    """Whether groups may have coordinates on other ranks, so that their sums are never known here alone."""
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -45,7 +47,9 @@ class Partition:
 
     @cached_property
     def single(self) -> bool:
-        """Whether group i is coordinate i."""
+        """Whether group i is coordinate i, and that is all of it."""
+        if self.shared:
+            return False
         return self.count == self.layout.size and bool((self.group_of == np.arange(self.count)).all())
 
     @cached_property

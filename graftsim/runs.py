@@ -111,7 +111,7 @@ def execute(
         GraftsimError: any mistake in the run, such as a prediction that the problem does not make.
     """
     problem = problems.parse(run.problem)
-    prediction = None if run.prediction is None else _prediction(problem, run.prediction)
+    prediction = None if run.prediction is None else predicted(problem, run.prediction)
     machine = notation.parse(run.machine, machines)
     found = simulate(
         *(problem, machine, run.steps, run.seed, run.dtype, run.record_every),
@@ -122,7 +122,8 @@ def execute(
     return Result(run, found, problem.measures(found.last), prediction)
 
 
-def _prediction(problem: Problem, name: str) -> Numbers:
+def predicted(problem: Problem, name: str) -> Numbers:
+    """One of a problem's closed forms, by name."""
     known = problem.predictions()
     if name not in known:
         raise GraftsimError(f"{problem} makes no prediction {name!r}{nearest(name, known)}")

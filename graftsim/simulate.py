@@ -103,11 +103,9 @@ def resume(
     found = problems.parse(problem) if isinstance(problem, str) else problem
     meta = done.meta
     program = _program(machine or meta.machine, found, meta.dtype)
-    for what, given, was in (("problem", str(found), meta.problem), ("machine", str(program.instance), meta.machine)):
-        if given != was:
-            raise GraftsimError(f"to resume, the {what} must be the one that was run, {was}; received {given}")
+    check_same(done, found, program)
     begin = int(done.kept[-1]) if at is None else at
-    moment = _moment(done, begin)
+    moment = moment_of(done, begin)
     integer("steps", steps, begin, STEPS)
     record = Record(meta_of(program, found, meta.seed, meta.record_every, meta.keep_every), program, steps)
     record.begin_with(done, begin)
@@ -124,7 +122,16 @@ def keeping(keep_every: int | None, record_every: int) -> int:
     return keep_every
 
 
-def _moment(done: Trajectory, step: int) -> Moment:
+def check_same(done: Trajectory, problem: Problem, program: Program) -> None:
+    """What goes on with a run must be what was run."""
+    meta = done.meta
+    for what, given, was in (("problem", str(problem), meta.problem), ("machine", str(program.instance), meta.machine)):
+        if given != was:
+            raise GraftsimError(f"to resume, the {what} must be the one that was run, {was}; received {given}")
+
+
+def moment_of(done: Trajectory, step: int) -> Moment:
+    """The run as it stood after a step whose weights and state were kept."""
     kept, row = done.kept_row(step), done.row(step)
     state = {path: values[kept].copy() for path, values in done.state.items()}
     info = {path: values[row - 1].copy() for path, values in done.info.items()} if row else {}

@@ -107,11 +107,11 @@ def rounded(operator: str, rows: Rows, dtype: Any) -> NDArray[np.float64]:
         elif up or down:
             values[group] = math.inf if up else -math.inf
         else:
-            values[group] = finish(_integer(row[:-3]), register.unit) + 0.0  # a zero is +0 (GS-sum-zero)
+            values[group] = finish(integer(row[:-3]), register.unit) + 0.0  # a zero is +0 (GS-sum-zero)
     return values
 
 
-def _integer(limbs: Rows) -> int:
+def integer(limbs: Rows) -> int:
     """The sum of limb_i 2^(32 i), whatever the limbs' signs: low halves and high halves are two numbers of base 2^32,
     the high ones shifted by 2^31 to be digits."""
     digits = (limbs >> 32) + (1 << 31)

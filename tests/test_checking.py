@@ -87,7 +87,7 @@ MISTAKES = {
     "no process": (["torch.optim:SGD", "-j", "0"], "-j must be at least 1"),
     "a certificate of two": (["torch.optim:SGD", "torch.optim:Adam", "--certificate", "c.json"], "of one target"),
     "a folder that is a file": (["torch.optim:SGD", "--json", "file/r.json"], "cannot write"),
-    "a rule that is none": (["torch.optim:SGD", "--rules", "GS-no"], "there is no rule 'GS-no'"),
+    "a rule that is none": (["torch.optim:SGD", "--rules", "no-such"], "there is no rule 'no-such'"),
 }
 
 

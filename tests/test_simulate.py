@@ -130,7 +130,7 @@ def test_no_steps_is_a_run():
         ({"dtype": "float16"}, "dtype must be float32 or float64"),
         ({"steps": 10**9}, "record at most every"),
         ({"problem": "wilsn"}, "unknown problem"),
-        ({"machine": "adan"}, "unknown machine"),
+        ({"machine": "adamm"}, "unknown machine"),
     ],
 )
 def test_bad_arguments_get_one_line(change, message):

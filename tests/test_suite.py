@@ -101,7 +101,7 @@ MISTAKES = {
     "no candidate": (Asked("tests.suspects:number", ADAM), "must be an optimizer that can be called"),
     "no object comes out": (Asked("tests.suspects:norm", ADAM), "when it is called without arguments"),
     "no rule": (
-        dataclasses.replace(QUICK, rules=("GS-graft-zero-directio",)),
+        dataclasses.replace(QUICK, rules=("graft-zero-directio",)),
         "did you mean 'GS-graft-zero-direction'",
     ),
     "no case": (dataclasses.replace(QUICK, only="nothing*"), "none of the chosen cases"),

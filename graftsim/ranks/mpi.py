@@ -1,0 +1,51 @@
+"""Ranks of MPI. Nothing else imports mpi4py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graftsim.errors import GraftsimError
+from graftsim.sums import Rows
+
+try:
+    from mpi4py import MPI
+except ImportError:
+    raise GraftsimError(
+        "many ranks need mpi4py, which is not installed; run: pip install 'graftsim[mpi]', and an MPI such as mpich"
+    ) from None
+except RuntimeError as error:  # mpi4py is there and finds no MPI library
+    raise GraftsimError(f"mpi4py must find an MPI library, such as that of: pip install mpich; {error}") from None
+
+
+class World:
+    """All ranks of the job. Arrays travel as buffers; nothing is pickled."""
+
+    def __init__(self) -> None:
+        self._all = MPI.COMM_WORLD
+        self.rank, self.size = self._all.Get_rank(), self._all.Get_size()
+
+    def add(self, numbers: Rows) -> Rows:
+        found = np.ascontiguousarray(numbers).copy()
+        self._all.Allreduce(MPI.IN_PLACE, found, op=MPI.SUM)
+        return found
+
+    def gather(self, part: NDArray[Any], sizes: Sequence[int]) -> NDArray[Any]:
+        if part.shape != (sizes[self.rank],):
+            raise RuntimeError(f"a part must have shape {(sizes[self.rank],)}; received {part.shape}")
+        found = np.empty(sum(sizes), part.dtype)
+        self._all.Allgatherv(np.ascontiguousarray(part), (found, list(sizes)))
+        return found
+
+    def abort(self, code: int) -> NoReturn:
+        """End all ranks at once, with an exit code."""
+        self._all.Abort(code)
+        raise AssertionError("MPI has ended the job")
+
+
+def library() -> str:
+    """The name and version of the MPI library, in one line."""
+    return " ".join(MPI.Get_library_version().split("\0")[0].split("\n")[0].split())
