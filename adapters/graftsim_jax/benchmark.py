@@ -13,18 +13,26 @@ import optax
 from graftsim_jax.graft import graft
 
 
-def ratios(coordinates: int = 10_000_000, tensors: int = 50, repeats: int = 20) -> dict[str, float]:
-    """Times of one jitted update of ``graft(adam, sgd)`` and of its children alone, as quotients.
+class Stepper:
+    """A jitted update that keeps its state from call to call."""
 
-    All three run in one process in turn, with float32, so what else the machine does meets all.
+    def __init__(self, update: Callable[..., Any], gradients: Any, state: Any) -> None:
+        self.update, self.gradients, self.state = jax.jit(update), gradients, state
+
+    def __call__(self) -> Any:
+        """The updates of the next step, computed."""
+        updates, self.state = jax.block_until_ready(self.update(self.gradients, self.state))
+        return updates
+
+
+def steppers(coordinates: int, tensors: int, adam_lr: float = 1e-3) -> dict[str, Stepper]:
+    """The contestants, on the same float32 gradients in tensors of one size.
 
     Returns:
-        ``graft/both``: the median of quotients to both children's updates in one jit, both kept; ``graft/adam``: to
-        Adam alone; ``milliseconds``: of the graft, the median.
+        ``graft``: ``graft(adam, sgd)``; ``both``: its children in one jit, both updates kept; ``adam``: Adam alone.
     """
-    magnitude, direction = optax.adam(1e-3), optax.sgd(1.0)
-    shape = (tensors, coordinates // tensors)
-    gradients = list(jax.random.normal(jax.random.key(0), shape))
+    magnitude, direction = optax.adam(adam_lr), optax.sgd(1.0)
+    gradients = list(jax.random.normal(jax.random.key(0), (tensors, coordinates // tensors)))
 
     def both(updates: Any, state: Any) -> Any:
         m, first = magnitude.update(updates, state[0])
@@ -32,32 +40,36 @@ def ratios(coordinates: int = 10_000_000, tensors: int = 50, repeats: int = 20) 
         return (m, d), (first, second)
 
     grafted = graft(magnitude, direction)
-    rivals = {
-        "graft": (grafted.update, grafted.init(gradients)),
-        "both": (both, (magnitude.init(gradients), direction.init(gradients))),
-        "adam": (magnitude.update, magnitude.init(gradients)),
+    return {
+        "graft": Stepper(grafted.update, gradients, grafted.init(gradients)),
+        "both": Stepper(both, gradients, (magnitude.init(gradients), direction.init(gradients))),
+        "adam": Stepper(magnitude.update, gradients, magnitude.init(gradients)),
     }
-    runs = {name: (jax.jit(update), state) for name, (update, state) in rivals.items()}
-    times: dict[str, list[float]] = {name: [] for name in runs}
+
+
+def ratios(coordinates: int = 10_000_000, tensors: int = 50, repeats: int = 20) -> dict[str, float]:
+    """Times of one jitted update of ``graft(adam, sgd)`` and of its children alone, as quotients.
+
+    All three run in one process in turn, so what else the machine does meets all.
+
+    Returns:
+        ``graft/both``: the median of quotients to both children's updates in one jit, both kept; ``graft/adam``: to
+        Adam alone; ``milliseconds``: of the graft, the median.
+    """
+    rivals = steppers(coordinates, tensors)
+    times: dict[str, list[float]] = {name: [] for name in rivals}
     for repeat in range(repeats + 1):
-        for name, (update, state) in runs.items():
-            seconds, state = _timed(update, gradients, state)
-            runs[name] = (update, state)
+        for name, step in rivals.items():
+            start = time.perf_counter()
+            step()
             if repeat:  # the first compiles
-                times[name].append(seconds)
+                times[name].append(time.perf_counter() - start)
 
     def quotient(other: str) -> float:
         return statistics.median(a / b for a, b in zip(times["graft"], times[other], strict=True))
 
     found = {f"graft/{other}": quotient(other) for other in ("both", "adam")}
     return {**found, "milliseconds": 1e3 * statistics.median(times["graft"])}
-
-
-def _timed(update: Callable[..., Any], gradients: Any, state: Any) -> tuple[float, Any]:
-    start = time.perf_counter()
-    updates, state = jax.block_until_ready(update(gradients, state))
-    del updates
-    return time.perf_counter() - start, state
 
 
 if __name__ == "__main__":

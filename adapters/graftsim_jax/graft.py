@@ -70,10 +70,12 @@ def graft(
         scale: one more factor, at least 0; a number or a schedule of the number of steps done.
         axis_name: mapped axes over which *every* leaf is sharded under ``shard_map`` or ``pmap``. Leave it None for
             replicated parameters, and for sharded arrays under ``jit``, where norms are those of whole arrays anyhow.
+            Replicated leaves beside sharded ones are refused where JAX tells them apart: under ``shard_map`` unless
+            ``check_vma=False``.
 
     Raises:
         TypeError: a child is no transformation, or a leaf is not real and floating.
-        ValueError: an unknown or unfitting partition, or a negative eps or scale.
+        ValueError: an unknown or unfitting partition, a negative eps or scale, a replicated leaf beside sharded ones.
 
     Source: Agarwal et al., "Learning Rate Grafting" (2021), Algorithm 1, and "Disentangling Adaptive Gradient Methods
     from Learning Rates" (2020), Algorithm 2.
@@ -104,6 +106,7 @@ def graft(
 def apply(groups: Groups, m: Tree, d: Tree, eps: Any, scale: Any, axis: Axis) -> tuple[Tree, GraftInfo]:
     """The grafted update of two updates, and what to record of it."""
     leaves = jax.tree.leaves(d)
+    _all_sharded(d, axis)
     of_m, of_d = (
         [cut.view(leaf) for cut, leaf in zip(groups.cuts, side, strict=True)] for side in (jax.tree.leaves(m), leaves)
     )
@@ -150,6 +153,25 @@ def check_leaves(tree: Tree) -> None:
                 f"leaves must be real and floating; {name!r} is {jnp.result_type(leaf)}: leave it out with "
                 "optax.masked or optax.partition"
             )
+
+
+def _all_sharded(tree: Tree, axis: Axis) -> None:
+    """Refuse a tree of which some leaves vary over a mapped axis and others do not: a sum would count those twice."""
+    for name in (axis,) if isinstance(axis, str) else axis or ():
+        varies = [name in _varying(leaf) for leaf in jax.tree.leaves(tree)]
+        if any(varies) and not all(varies):
+            leaf = partitions.names_of(tree)[varies.index(False)]
+            raise ValueError(
+                f"axis_name={name!r}: every leaf must be sharded over it; {leaf!r} is replicated: graft sharded and "
+                "replicated leaves apart with optax.partition, or use sharded arrays under jit"
+            )
+
+
+def _varying(leaf: Any) -> frozenset[str]:
+    """The mapped axes over which JAX knows a value to vary; releases before 0.10 have them as ``vma``."""
+    kind = jax.typeof(leaf)
+    manual = getattr(kind, "manual_axis_type", None)
+    return frozenset(getattr(kind, "vma", ()) if manual is None else manual.varying)
 
 
 def _groups(partition: Partition, tree: Tree, axis: Axis) -> Groups:

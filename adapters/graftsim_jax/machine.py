@@ -57,11 +57,22 @@ def machine(expression: str, **hyperparameters: Any) -> optax.GradientTransforma
             function of the number of steps done, as in optax); for a machine that is given by its name also a
             schedule as text (``"0.1 * cosine_annealing(steps=100)"``), an option, or numbers for each group.
 
+    The domain of a number is checked here. Arrays and schedules are values of a compiled step, which raises nothing:
+    outside its domain a hyperparameter means what the equations make of it, such as a step uphill for lr < 0.
+
+    ``optax.inject_hyperparams`` reads the names of arguments from a signature, so it is given a function that has
+    them: ``inject_hyperparams(lambda lr: machine("adam", lr=lr))(lr=0.1)``.
+
     Raises:
         ValueError: an unknown machine, hyperparameter or option, a number outside its domain; a machine that reads
             the weights got ``params=None``.
-        TypeError: a leaf is not real and floating.
+        TypeError: a leaf is not real and floating; hyperparameters came as a mapping, as inject_hyperparams gives them.
     """
+    if isinstance(hyperparameters.get("hyperparameters"), Mapping):
+        raise TypeError(
+            "hyperparameters must be keyword arguments; received a mapping: for inject_hyperparams name them, as in "
+            'inject_hyperparams(lambda lr: machine("adam", lr=lr))(lr=0.1)'
+        )
     texts = {name: value for name, value in hyperparameters.items() if isinstance(value, str | Mapping | list)}
     instance = notation.parse(_written(expression, texts))
     given: dict[str, Schedule] = {}

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from graftsim_jax.partitions import Groups
+from graftsim_jax import halves
+from graftsim_jax.partitions import Cut, Groups
 
 Arrays = Sequence[jax.Array]
 Axis = str | tuple[str, ...] | None
@@ -51,7 +52,9 @@ def norms(groups: Groups, axis: Axis, *sides: Arrays) -> tuple[tuple[jax.Array, 
         if groups.single:
             return tuple(tuple(jnp.abs(wide(leaf)) for leaf in leaves) for leaves in sides)
         if all(leaf.dtype != np.float64 for leaves in sides for leaf in leaves):
-            return _each(jnp.sqrt, sums(groups, axis, [[_square(x) for x in leaves] for leaves in sides]))
+            by_leaf = [_squares(cut, leaves) for cut, *leaves in zip(groups.cuts, *sides, strict=True)]
+            totals = [[of_sides[i] for of_sides in by_leaf] for i in range(len(sides))]
+            return _each(jnp.sqrt, _pooled(groups, axis, totals))
         scaled = [[_square(x * s) for x in map(wide, leaves)] for s in (LOW, 1.0, HIGH) for leaves in sides]
         found, n = sums(groups, axis, scaled), len(sides)
         return tuple(tuple(map(_root, *found[side::n])) for side in range(n))
@@ -72,6 +75,13 @@ def _derivative(groups: Groups, axis: Axis, primals: Any, tangents: Any) -> Any:
 
 
 norms.defjvp(_derivative)
+
+
+def _squares(cut: Cut, sides: Sequence[jax.Array]) -> list[jax.Array]:
+    """The sums of squares of one leaf's groups, for each side."""
+    if cut.whole(sides[0].shape) and halves.pays(sides):
+        return halves.squares(sides)
+    return [cut.total(_square(x)) for x in sides]
 
 
 def _square(x: jax.Array) -> jax.Array:
@@ -96,11 +106,16 @@ def _each(function: Any, sides: Sequence[Sequence[Any]]) -> tuple[tuple[Any, ...
 
 def sums(groups: Groups, axis: Axis, sides: Sequence[Sequence[jax.Array]]) -> tuple[tuple[jax.Array, ...], ...]:
     """The sums of each side's groups, piece by piece."""
+    totals = [[cut.total(x) for cut, x in zip(groups.cuts, leaves, strict=True)] for leaves in sides]
+    return _pooled(groups, axis, totals)
+
+
+def _pooled(groups: Groups, axis: Axis, sides: Sequence[Sequence[jax.Array]]) -> tuple[tuple[jax.Array, ...], ...]:
+    """The pieces of each side, of the sums of its leaves."""
     found = []
-    for leaves in sides:
+    for totals in sides:
         pieces: list[Any] = [None] * groups.count
-        for leaf, cut, piece in zip(leaves, groups.cuts, groups.pieces, strict=True):
-            total = cut.total(leaf)
+        for total, piece in zip(totals, groups.pieces, strict=True):
             pieces[piece] = total if pieces[piece] is None else pieces[piece] + total
         found.append(tuple(jnp.zeros((), np.float64) if piece is None else piece for piece in pieces))
     if axis is None or groups.single or not groups.count:

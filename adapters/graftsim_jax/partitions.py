@@ -65,6 +65,10 @@ class Cut:
             return (-(-math.prod(shape) // self.block),)
         return tuple(n for axis, n in enumerate(shape) if axis not in self.axes)
 
+    def whole(self, shape: Shape) -> bool:
+        """Whether an array of this shape is one group."""
+        return not self.block and self.index is None and len(self.axes) == len(shape)
+
     def total(self, viewed: jax.Array) -> jax.Array:
         """The sum of each group: shape () for a whole array, (n_k,) for axis k, (blocks,), or x's own shape."""
         if self.index:

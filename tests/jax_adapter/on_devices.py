@@ -1,6 +1,7 @@
 """Run by test_transforms.py with 8 host devices: prints updates and collectives over 1, 2, 4 and 8 of them."""
 
 import re
+import sys
 
 import jax
 import numpy as np
@@ -18,9 +19,10 @@ COLLECTIVE = re.compile(r" (all-reduce|all-gather|all-to-all|collective-permute|
 
 
 def parameters() -> dict[str, np.ndarray]:
+    """c is large enough to be summed by halves on one device."""
     rng = np.random.default_rng(0)
     return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in
-            {"a": (16, 24), "b": (40,), "c": (8, 3, 8)}.items()}  # fmt: skip
+            {"a": (16, 24), "b": (40,), "c": (8, 24, 32)}.items()}  # fmt: skip
 
 
 def mesh(count: int) -> jax.sharding.Mesh:
@@ -64,6 +66,20 @@ def mapped(name: str, partition: str, count: int = 8) -> None:
     report(name, compiled, compiled(given))
 
 
+def mixed() -> None:
+    """A replicated leaf beside sharded ones would be counted eight times in a pooled norm."""
+    optimizer = graft(optax.rmsprop(0.5), optax.sgd(1.0), partition="global", axis_name="x")
+    specs = SPECS["columns"] | {"b": P()}
+
+    def step(updates):
+        return optimizer.update(updates, optimizer.init(updates))[0]
+
+    try:
+        jax.shard_map(step, mesh=mesh(8), in_specs=(specs,), out_specs=specs)(parameters())
+    except ValueError as error:
+        print("mixed-error", error)
+
+
 def replicated() -> None:
     """One replica a device: the same update on each, and no exchange."""
     optimizer = graft(optax.rmsprop(0.5), optax.sgd(1.0))
@@ -75,14 +91,24 @@ def replicated() -> None:
     report("replicated", compiled, {key: value[0] for key, value in updates.items()})
 
 
+def again() -> None:
+    """Few enough to be run twice."""
+    mapped("shard_map-global", "global")
+    jitted("jit-tensor-columns-8", "tensor", SPECS["columns"])
+
+
 if __name__ == "__main__":
+    if sys.argv[1:]:
+        sys.exit(again())
     for partition in ("tensor", "global"):
         mapped(f"shard_map-{partition}", partition)
-        for count in (1, 2, 4, 8):
-            jitted(f"jit-{partition}-columns-{count}", partition, SPECS["columns"], count)
-    for count in (1, 2, 8):
-        jitted(f"jit-tensor-rows-{count}", "tensor", SPECS["rows"], count)
+    for count in (1, 2, 4, 8):
+        jitted(f"jit-tensor-columns-{count}", "tensor", SPECS["columns"], count)
+    for count in (1, 8):
+        jitted(f"jit-global-columns-{count}", "global", SPECS["columns"], count)
         jitted(f"jit-block-rows-{count}", "block(7)", SPECS["rows"], count)
+    jitted("jit-tensor-rows-8", "tensor", SPECS["rows"])
     jitted("jit-row", "row", {"a": P("x"), "b": P(), "c": P("x")})
     jitted("jit-coordinate", "coordinate", SPECS["columns"])
     replicated()
+    mixed()

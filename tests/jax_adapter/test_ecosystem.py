@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax.training.train_state import TrainState
 
 from graftsim_jax import GraftState, graft, machine
 from tests.jax_adapter.trees import flat, gradients, tree
@@ -63,6 +64,32 @@ def test_inject_hyperparams_changes_scale_and_eps_between_steps_without_a_compil
     second, _ = update(tree(gradients("float32")[1]), state)
     assert len(compiled) == 1
     same(second, jax.tree.map(lambda x: x * 0.5, first))
+
+
+def test_a_machine_is_injected_by_a_function_that_names_its_hyperparameters() -> None:
+    optimizer = optax.inject_hyperparams(lambda lr: machine("adam", lr=lr))(lr=0.5)
+    weights, gradient = tree(np.ones(28, np.float32)), tree(gradients("float32")[1])
+    state, update = optimizer.init(weights), jax.jit(optimizer.update)
+    first, _ = update(gradient, state)
+    state.hyperparams["lr"] = jnp.asarray(0.25, jnp.float32)
+    second, _ = update(gradient, state)
+    same(second, jax.tree.map(lambda x: x * 0.5, first))
+    with pytest.raises(TypeError, match="name them, as in inject_hyperparams"):
+        optax.inject_hyperparams(machine)("adam", lr=0.5).init(weights)
+
+
+def test_a_train_state_of_flax_steps_and_replaces_like_any_other() -> None:
+    optimizer, weights = graft(M, machine("lamb", lr=0.5)), tree(np.ones(28, np.float32))
+    state = TrainState.create(apply_fn=None, params=weights, tx=optimizer)
+    step = jax.jit(lambda state, gradient: state.apply_gradients(grads=gradient))
+    params, own, update = weights, optimizer.init(weights), jax.jit(optimizer.update)
+    for gradient in map(tree, gradients("float32")[:2]):
+        state = step(state, gradient)
+        updates, own = update(gradient, own, params)
+        params = optax.apply_updates(params, updates)
+    assert int(state.step) == 2
+    assert np.allclose(flat(state.params), flat(params), rtol=4 * 2.0**-24, atol=0)  # the sum may be fused
+    assert jax.tree.structure(state.opt_state) == jax.tree.structure(own)
 
 
 def test_an_injected_rate_of_the_magnitude_is_the_graft_s() -> None:

@@ -4,6 +4,8 @@ import runpy
 from pathlib import Path
 
 from graftsim import trajectory
+from graftsim.bench import jax_adapter
+from graftsim.bench.cases import Case
 from graftsim_jax import corrections
 from graftsim_jax.benchmark import ratios
 
@@ -28,3 +30,10 @@ def test_the_benchmark_gives_quotients() -> None:
     found = ratios(coordinates=1000, tensors=2, repeats=2)
     assert set(found) == {"graft/both", "graft/adam", "milliseconds"}
     assert all(value > 0 for value in found.values())
+
+
+def test_the_benchmark_s_field_checks_the_graft_it_times() -> None:
+    field = jax_adapter.prepare(Case("jax", {"size": 1000, "tensors": 2, "adam_lr": 1e-3}), 1)
+    assert 0 < field.check()["graft(adam, sgd)"] <= 2.0**-23
+    assert len(field.contestants) == 4
+    assert not field.absent

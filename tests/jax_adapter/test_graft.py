@@ -83,7 +83,7 @@ def test_fan_out_is_the_last_axis() -> None:
     out = {}
     for partition in ("fan_out", "axis(-1)", "row"):
         optimizer = graft(optax.adam(0.1), optax.sgd(1.0), partition=partition)
-        out[partition] = flat(optimizer.update(gradient, optimizer.init(weights), weights)[0])
+        out[partition] = flat(jax.jit(optimizer.update)(gradient, optimizer.init(weights), weights)[0])
     assert (out["fan_out"] == out["axis(-1)"]).all()
     assert (out["fan_out"] != out["row"]).any()
 

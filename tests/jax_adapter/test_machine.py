@@ -26,8 +26,13 @@ EXPRESSIONS = [
 ]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("expression", EXPRESSIONS)
+RUNS = [(expression, "float64") for expression in EXPRESSIONS] + [
+    (expression, "float32") for expression in EXPRESSIONS if expression.startswith(("adam", "novograd", "graft"))
+]
+"""In float32 those with counters, group values and norms, which are float64 there too."""
+
+
+@pytest.mark.parametrize(("expression", "dtype"), RUNS)
 def test_steps_lie_within_the_bounds(expression: str, dtype: str) -> None:
     """Float32 with JAX's 64-bit mode off. Each step starts from the reference's weights and state."""
     with jax.enable_x64(dtype == "float64"):

@@ -98,10 +98,10 @@ def test_gradients_of_a_whole_run_by_the_rate() -> None:
 ON_DEVICES = Path(__file__).with_name("on_devices.py")
 
 
-def run_on_devices() -> dict[str, str]:
+def run_on_devices(*arguments: str) -> dict[str, str]:
     """What on_devices.py prints: name and value a line."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(ON_DEVICES)],
+        [sys.executable, "-W", "error", str(ON_DEVICES), *arguments],
         capture_output=True,
         text=True,
         timeout=300,
@@ -129,16 +129,22 @@ def test_groups_that_lie_on_one_device_need_no_exchange(devices, name: str) -> N
     assert devices[f"{name}-collectives"] == ""
 
 
+def test_a_replicated_leaf_beside_sharded_ones_is_refused_by_name(devices) -> None:
+    assert "'b' is replicated" in devices["mixed-error"]
+
+
 @pytest.mark.parametrize("partition", ["jit-tensor", "jit-global", "jit-block"])
 def test_any_number_of_devices_gives_the_same_within_the_order_of_float64_sums(devices, partition: str) -> None:
     """Their exact values differ by float64 roundings: the same float32, or neighbours where they round apart."""
     names = [name for name in devices if name.startswith(partition) and name.endswith("-bits")]
     names += [f"{partition.replace('jit', 'shard_map')}-bits"] * (partition != "jit-block")
-    assert len(names) >= 3
+    assert len(names) >= 2
     first, *others = (np.frombuffer(bytes.fromhex(devices[name]), np.float32) for name in names)
     for other in others:
         assert (np.abs(first - other) <= np.spacing(np.abs(first))).all()
 
 
 def test_runs_are_bit_identical(devices) -> None:
-    assert run_on_devices() == devices
+    again = run_on_devices("again")
+    assert len(again) == 4
+    assert again.items() <= devices.items()
