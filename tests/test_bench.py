@@ -22,6 +22,8 @@ TINY = {
     "ensemble": {"dimension": 10, "members": 3, "steps": 60, **RATES},
     "norm": {"size": 3000, "dtype": "float32"},
     "scaling": {"sizes": [300, 600], "tensors": [1, 400], "dtype": "float32", **RATES},
+    "torch": {"size": 600, "tensors": 7, "momentum": 0.9, **RATES},
+    "torch without momentum": {"size": 600, "tensors": 7, "momentum": 0, **RATES},
 }
 CONTESTANTS = {
     "step": 8,  # ours, two limits, three pairs of torch, two grafts of torch
@@ -30,6 +32,8 @@ CONTESTANTS = {
     "ensemble": 2,
     "norm": 4,
     "scaling": 4,
+    "torch": 8,  # a copy, two grafts of ours, three pairs of torch, two other grafts
+    "torch without momentum": 8,
 }
 
 
@@ -112,7 +116,7 @@ def test_runs_that_come_near_subnormal_numbers_are_refused() -> None:
 
 def test_what_is_missing_is_named(monkeypatch) -> None:
     monkeypatch.setattr(machine, "has", lambda library: False)
-    for kind, hint in (("step", "[torch]"), ("run", "[jax]"), ("ensemble", "[jax]")):
+    for kind, hint in (("step", "[torch]"), ("torch", "[torch]"), ("run", "[jax]"), ("ensemble", "[jax]")):
         absent = measured(kind)["absent"]
         assert absent
         assert any(row["why"].endswith(f"pip install graftsim{hint}") for row in absent)

@@ -31,7 +31,9 @@ def test_what_cannot_be_seen_has_a_proof_and_the_rest_is_killed() -> None:
     assert all(len(one.same) > 60 for one in CATALOGUE.values() if one.same)
 
 
-@pytest.mark.parametrize("case", ["pair-adam-sgd.zero_tensor", "pair-adam-sgd.late_10000", "pair-momentum-adagrad.missing_always"])
+@pytest.mark.parametrize(
+    "case", ["pair-adam-sgd.zero_tensor", "pair-adam-sgd.late_10000", "pair-momentum-adagrad.missing_always"]
+)
 def test_the_reference_is_exact_with_its_own_bits(case: str) -> None:
     stored = golden.stored(case)
     claim = notation.parse(stored.machine)

@@ -48,7 +48,9 @@ def test_equivalent_under_its_dialect(target: str) -> None:
         assert row.comparisons >= 700
         assert row.undecided == 0
         assert set(row.unread) <= CARRIED.get(target, set())
-        assert {path.split(".")[-1] for path in row.float32} <= NARROW.get(target, set()) | ({"t"} if target.startswith("torch") else set())
+        assert {path.split(".")[-1] for path in row.float32} <= NARROW.get(target, set()) | (
+            {"t"} if target.startswith("torch") else set()
+        )
 
 
 def test_every_optimizer_of_the_frameworks_is_a_target_or_said_to_be_absent() -> None:
@@ -138,7 +140,9 @@ def test_each_argument_is_seen_by_a_probe(row: Row) -> None:
     unseen = set().union(*map(dialects.paths, row.arguments.values()))
     for case, steps in (trial(row, "mixed-zero"), trial(row, "mixed")):
         for path in sorted(unseen):
-            moved = [dataclasses.replace(one, settings=one.settings | {path: other(one.settings[path])}) for one in steps]
+            moved = [
+                dataclasses.replace(one, settings=one.settings | {path: other(one.settings[path])}) for one in steps
+            ]
             unseen -= {path} if largest(row, case, moved, row.float32) > BUDGET else set()
     assert not unseen
     assert (largest(row, case, steps, row.float32) <= BUDGET) != ("float64" in row.not_expressible)

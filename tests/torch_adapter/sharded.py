@@ -1,4 +1,7 @@
-"""What each rank of a sharded run does and checks; :mod:`test_sharded` starts the ranks."""
+"""What each rank of a sharded run does and checks; :mod:`test_sharded` starts the ranks.
+
+Four processes are started once; the first 2, 3 and 4 of them make up the meshes of the checks.
+"""
 
 from functools import partial
 
@@ -7,7 +10,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 from torch.optim import SGD, Adadelta, Adagrad, Adam, AdamW
@@ -156,9 +159,9 @@ def fully_sharded(mesh, rank, ranks, folder):
         assert record.weights.shape == (2, sum(p.numel() for p in single.parameters()))
 
 
-def replicated(rank, ranks):
+def replicated(group, rank, ranks):
     net, single = model(), model()
-    wrapped = torch.nn.parallel.DistributedDataParallel(net)
+    wrapped = torch.nn.parallel.DistributedDataParallel(net, process_group=group)
     graft = Graft(net.parameters(), partial(Adam, lr=0.01), partial(SGD, lr=2.0), partition="global")
     want = Graft(single.parameters(), partial(Adam, lr=0.01), partial(SGD, lr=2.0), partition="global")
     for _ in range(2):
@@ -170,7 +173,7 @@ def replicated(rank, ranks):
         assert reductions.count == 0
     mine = torch.cat([param.detach().reshape(-1) for param in net.parameters()])
     others = [torch.zeros_like(mine) for _ in range(ranks)]
-    dist.all_gather(others, mine)
+    dist.all_gather(others, mine, group=group)
     assert all(torch.equal(mine, other) for other in others)
     theirs = torch.cat([param.detach().reshape(-1) for param in single.parameters()])
     torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
@@ -188,18 +191,18 @@ def save(mesh, rank, ranks, folder):
     """Two steps, a distributed checkpoint, two more; what came out is left for the other number of ranks."""
     net, graft = sharded_model(mesh)
     train(net, graft, 2, rank, ranks)
-    dcp.save({"model": net.state_dict(), "optimizer": get_optimizer_state_dict(net, graft)}, checkpoint_id=folder)
+    state = {"model": net.state_dict(), "optimizer": get_optimizer_state_dict(net, graft)}
+    dcp.save(state, checkpoint_id=folder, process_group=mesh.get_group())
     train(net, graft, 2, rank, ranks)
     whole = [param.full_tensor() for param in net.parameters()]
     if rank == 0:
         torch.save(whole, f"{folder}.pt")
-    dist.barrier()
 
 
 def load(mesh, rank, ranks, folder):
     net, graft = sharded_model(mesh)
     state = {"model": net.state_dict(), "optimizer": get_optimizer_state_dict(net, graft)}
-    dcp.load(state, checkpoint_id=folder)
+    dcp.load(state, checkpoint_id=folder, process_group=mesh.get_group())
     net.load_state_dict(state["model"])
     set_optimizer_state_dict(net, graft, state["optimizer"])
     slot = graft.state[next(iter(net.parameters()))]["magnitude.square_avg"]
@@ -209,24 +212,34 @@ def load(mesh, rank, ranks, folder):
         torch.testing.assert_close(param.full_tensor(), want, rtol=1e-12, atol=1e-12)
 
 
-def everything(rank, ranks, folder):
+RANKS = 4
+
+
+def everything(rank, folder):
+    """Two ranks save a checkpoint; three and four load it."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous{ranks}", rank=rank, world_size=ranks)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=RANKS)
     try:
-        mesh = init_device_mesh("cpu", (ranks,))
-        same_as_one_process(mesh, [[Shard(0)], [Shard(1)]])
-        same_as_one_process(mesh, [[Shard(0)], [Replicate()]], ["global"])
-        if ranks == 4:
-            square = init_device_mesh("cpu", (2, 2))
-            few = {"closed": CHILDREN["closed"]}
-            for placements in ([[Replicate(), Shard(0)]], [[Shard(0), Shard(1)], [Shard(1), Replicate()]]):
-                same_as_one_process(square, placements, ["tensor", "global", "axis(0)", "block(3)"], few)
-        refusals(mesh)
-        fully_sharded(mesh, rank, ranks, folder)
-        replicated(rank, ranks)
-        if ranks == 2:
-            save(mesh, rank, ranks, f"{folder}/checkpoint")
-        else:
-            load(mesh, rank, ranks, f"{folder}/checkpoint")
+        lines = {ranks: DeviceMesh("cpu", list(range(ranks))) for ranks in (2, 3, RANKS)}
+        square = DeviceMesh("cpu", [[0, 1], [2, 3]])
+        for ranks, mesh in lines.items():
+            if rank < ranks:
+                checks(mesh, rank, ranks, folder)
+            dist.barrier()
+        few = {"closed": CHILDREN["closed"]}
+        for placements in ([[Replicate(), Shard(0)]], [[Shard(0), Shard(1)], [Shard(1), Replicate()]]):
+            same_as_one_process(square, placements, ["tensor", "global", "axis(0)", "block(3)"], few)
     finally:
         dist.destroy_process_group()
+
+
+def checks(mesh, rank, ranks, folder):
+    same_as_one_process(mesh, [[Shard(0)], [Shard(1)]])
+    same_as_one_process(mesh, [[Shard(0)], [Replicate()]], ["global"])
+    refusals(mesh)
+    fully_sharded(mesh, rank, ranks, folder)
+    replicated(mesh.get_group(), rank, ranks)
+    if ranks == 2:
+        save(mesh, rank, ranks, f"{folder}/checkpoint")
+    else:
+        load(mesh, rank, ranks, f"{folder}/checkpoint")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.optim import SGD, Adadelta, Adagrad, Adam, AdamW, RMSprop, lr_scheduler
 
-from graftsim_torch import Graft, declare, scaling
+from graftsim_torch import Graft, declare, steps
 from tests.torch_adapter.recipes import flat, give, named, parameters, run, stream
 
 CHILDREN = {
@@ -314,7 +314,8 @@ def test_one_object_as_both_children_is_two_machines():
     graft = Graft(params, one, one)
     assert graft.direction is not one
     assert graft.direction.param_groups[0]["params"][0] is params[0]
-    assert torch.equal(run(graft, params, stream(4)), run(Adam(others, lr=0.01), others, stream(4)))
+    want = run(Adam(others, lr=0.01, fused=True), others, stream(4))
+    assert torch.equal(run(graft, params, stream(4)), want)
     assert float(one.state[params[0]]["step"]) == 4
 
 
@@ -404,8 +405,8 @@ def test_nothing_waits_for_the_device(partition, monkeypatch):
     graft = Graft(named(params), partial(RMSprop, lr=0.1), partial(SGD, lr=0.5, momentum=0.9), partition=partition)
     run(graft, params, stream(1))
     give(params, stream(2)[1])
-    assert scaling._ordinary([torch.ones(2)])
-    monkeypatch.setattr(scaling, "_ordinary", lambda coarse: False)  # what it is on a device
+    assert steps._ordinary([torch.ones(2)])
+    monkeypatch.setattr(steps, "_ordinary", lambda coarse: False)  # what it is on a device
     twin = copy.deepcopy(graft)
     give(twin.param_groups[0]["params"], stream(2)[1])
     with NoReading():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.optim import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, NAdam, RAdam, RMSprop, Rprop
 
-from graftsim_torch import Graft, children, closed_forms, declare, norms, recovery
+from graftsim_torch import Graft, children, chunks, declare, norms, recovery
 from tests.torch_adapter.recipes import RECIPES, flat, give, parameters, run, stream
 
 RATES = [1e-12, 1e-8, 1e-3, 7.0, 1e12]
@@ -111,20 +111,72 @@ def test_the_table_of_optimizers_that_do_not_read_weights(kind, decay, foreach):
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_closed_forms_have_the_bits_of_the_black_box(recipe, dtype, monkeypatch):
-    rows = stream()
-    found = []
-    for rules in (closed_forms.RULES, {}):
-        monkeypatch.setattr(closed_forms, "RULES", rules)
-        params = parameters(dtype)
-        graft = Graft(params, recipe, partial(SGD, lr=0.5))
-        assert isinstance(graft._children["magnitude"], children.ClosedForm if rules else children.BlackBox)
-        end = run(graft, params, rows)
-        found.append((end, [graft.magnitude.state[param] for param in params]))
-    assert torch.equal(found[0][0], found[1][0])
-    for one, two in zip(found[0][1], found[1][1], strict=True):
-        assert set(one) == {name for name in two if two[name] is not None}
-        assert all(torch.equal(torch.as_tensor(one[name]), torch.as_tensor(two[name])) for name in one)
+@pytest.mark.parametrize("flag", ["foreach", "fused"])
+def test_closed_forms_are_the_native_itself(recipe, dtype, flag):
+    """The state has the native's bits. A rate that stands beside a tensor is a rounding less, of a product or of a
+    quotient's numerator: 2 u; steps of Adam are formed as the native forms them, to the bit."""
+    params = parameters(dtype)
+    native = partial(recipe, **{flag: True}) if recipe.func in (Adam, AdamW) else recipe
+    closed = children.ClosedForm(native(params))
+    black = children.BlackBox(native(params), recovery.known(closed.optimizer, None), False)
+    room = 0 if recipe.func in (Adam, AdamW) else torch.finfo(dtype).eps
+    for row in stream():
+        give(params, row)
+        (chunk,) = chunks.at_once(chunks.batch(closed.optimizer.param_groups))
+        mine, theirs = closed.propose(chunk), black.propose(chunk)
+        for tensor, rate, want in zip(mine.tensors, mine._rates(), theirs.tensors, strict=True):
+            assert ((tensor.double() * rate - want.double()).abs() <= room * want.double().abs()).all()
+        for param in params:
+            one, two = closed.optimizer.state[param], black.optimizer.state[param]
+            assert set(one) == {name for name in two if two[name] is not None}
+            assert all(torch.equal(torch.as_tensor(one[name]), torch.as_tensor(two[name])) for name in one)
+
+
+def test_tensors_that_do_not_lie_one_after_another():
+    """Fused kernels walk through memory as it lies, whatever the strides say."""
+    plain = [torch.nn.Parameter(torch.ones(3, 4)) for _ in range(2)]
+    grads = [torch.randn(4, 3, generator=torch.Generator().manual_seed(0)).T for _ in plain]
+    ends = []
+    for layout in (lambda grad: grad, lambda grad: grad.contiguous()):
+        params = [torch.nn.Parameter(param.detach().clone()) for param in plain]
+        for param, grad in zip(params, grads, strict=True):
+            param.grad = layout(grad)
+        graft = Graft(params, partial(Adam, lr=0.1), partial(Adam, lr=0.1, betas=(0.5, 0.9)))
+        graft.step()
+        graft.step()
+        ends.append(flat(params))
+    assert (ends[0] - ends[1]).abs().max() <= 16 * 2**-24  # two steps of 0.1 from 1
+
+
+@pytest.mark.parametrize("size", [3, norms.SMALL + 130])
+def test_norms_beyond_the_range_of_squares(size):
+    for dtype, largest, least in ((torch.float32, 3e38, 1e-45), (torch.float64, 1.7e308, 5e-324)):
+        for value in (largest, least, 0.0, math.inf, math.nan):
+            tensor = torch.full((size,), value, dtype=dtype)
+            power = norms.power_of_two(tensor[:1].double())
+            want = float((tensor[0].double() * power).item() * math.sqrt(size) / power.item())
+            assert norms.norms([tensor])[0].item() == pytest.approx(want, rel=1e-13, abs=0, nan_ok=True), value
+        mixed = torch.full((size,), float(torch.tensor(1.0, dtype=dtype)), dtype=dtype)
+        mixed[0] = largest
+        assert norms.norms([mixed])[0].item() == pytest.approx(mixed[0].item(), rel=1e-13, abs=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_norms_of_tensors_small_and_large(dtype):
+    """Of every way that a norm is taken. Sums in float64 are off by 2^-53 for each of n terms at most; rows of 128
+    float32 by 16 of their u, which halve in the root, and 1.5 for the root's and the squares' own."""
+    sizes = [0, 1, 5, norms.SMALL, norms.SMALL + 1, norms.PIECE + 3]
+    generator = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(size, generator=generator, dtype=dtype) for size in sizes]
+    want = [math.sqrt(math.fsum((tensor.double() ** 2).tolist())) for tensor in tensors]
+    for chosen in ([0, 1, 2, 3], [4, 5], [0, 4, 1, 5, 2, 3]):
+        for i, got in zip(chosen, norms.norms([tensors[i] for i in chosen]).tolist(), strict=True):
+            rows = dtype is torch.float32 and sizes[i] > norms.SMALL
+            assert got == pytest.approx(want[i], rel=9.5 * 2**-24 if rows else sizes[i] * 2**-53, abs=0)
+    matrix = tensors[-1][: norms.PIECE].reshape(-1, 64).repeat(1, 3)
+    for axis in (0, 1):
+        wide = matrix.double().square().sum(1 - axis).sqrt()
+        assert torch.allclose(norms.norms_along(matrix, axis), wide, rtol=2e-13, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
@@ -229,6 +281,7 @@ def test_sums_of_squares_in_three_ranges():
 
 
 def test_self_graft_has_the_bits_of_the_native():
-    for recipe in (partial(Adam, lr=0.01), partial(Adagrad, lr=0.1), partial(Adam, amsgrad=True)):
+    """Adam is fused on a CPU unless a flag says otherwise."""
+    for recipe in (partial(Adam, lr=0.01, fused=True), partial(Adam, lr=0.01, foreach=True, amsgrad=True)):
         alone, grafted = parameters(torch.float32), parameters(torch.float32)
         assert torch.equal(run(recipe(alone), alone, stream()), run(Graft(grafted, recipe, recipe), grafted, stream()))
