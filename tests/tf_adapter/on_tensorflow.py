@@ -1,0 +1,124 @@
+"""What holds with TensorFlow alone: compiled steps, strategies, checkpoints, sparse gradients, its own variables."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from graftsim_tf import Graft
+from tests.tf_adapter.variables import DTYPES, adam, flat, follow, gradients, made, run, same, sgd, tensors, weights
+
+K = keras.optimizers
+CPUS = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(CPUS[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+def check_compiled_steps_are_the_reference() -> None:
+    for dtype in DTYPES:
+        for jit in (False, True):
+            for partition in ("tensor", "global", "block(5)"):
+                optimizer = Graft(
+                    sgd(0.5, momentum=0.75), K.Adagrad(0.25, 0.125, epsilon=2.0**-10), partition=partition
+                )
+                adagrad = "adagrad(lr=0.25, initial_accumulator=0.125, eps=0.0009765625, eps_placement=inside)"
+                machine = f"graft(momentum(lr=0.5, momentum=0.75, form=lr_inside), {adagrad}, partition={partition})"
+                follow(machine, optimizer, dtype, tf.function(jit_compile=jit))
+
+
+def applying(optimizer, variables):
+    """A function of gradients; what it closes over is no argument to ``tf.function``."""
+    return lambda *grads: optimizer.apply_gradients(zip(grads, variables, strict=True))
+
+
+def check_state_is_built_in_the_first_call_of_a_function() -> None:
+    found = []
+    for compiled in (lambda function: function, tf.function):
+        variables = made(weights())
+        apply = compiled(applying(Graft(adam(0.125), K.Nadam(1.0)), variables))
+        for gradient in gradients():
+            apply(*tensors(gradient))
+        found.append(flat(variables))
+    # graph mode may fold constants in another order: a few roundings a step
+    assert np.allclose(*found, rtol=64 * 2.0**-24, atol=64 * 2.0**-24)
+
+
+def check_variables_of_tensorflow() -> None:
+    variables = [tf.Variable(part) for part in (v.numpy() for v in made(weights()))]
+    optimizer = Graft(adam(0.125), sgd(1.0))
+    for gradient in gradients():
+        count = optimizer.apply_gradients(zip(tensors(gradient), variables, strict=True))
+    assert int(count) == 4
+    assert same(flat(variables), run(Graft(adam(0.125), sgd(1.0))))
+
+
+def check_repeated_rows_of_a_sparse_gradient_are_added_once() -> None:
+    values, rows = np.array([[1.0, 2.0], [3.0, -1.0], [0.5, 0.25]], "float32"), np.array([2, 0, 2])
+    whole = np.zeros((4, 2), "float32")
+    np.add.at(whole, rows, values)
+    for options in ({}, {"clipnorm": 0.5}, {"gradient_accumulation_steps": 2}):
+        found = []
+        for gradient in (tf.IndexedSlices(values, rows, (4, 2)), tf.constant(whole)):
+            optimizer = Graft(adam(0.125), K.Adagrad(1.0), **options)
+            variable = keras.Variable(np.ones((4, 2)), dtype="float32")
+            for _ in range(2):
+                optimizer.apply_gradients([(gradient, variable)])
+            found.append(variable.numpy())
+        assert same(*found), options
+        assert not same(found[0], np.ones((4, 2)))
+
+
+def check_checkpoints(folder) -> None:
+    rows = gradients()
+    first, before = Graft(adam(0.125), K.Nadam(1.0)), made(weights())
+    for gradient in rows[:2]:
+        first.apply(tensors(gradient), before)
+    kept = [variable.value for variable in before]
+    path = tf.train.Checkpoint(optimizer=first, weights=kept).write(str(folder / "checkpoint"))
+    for gradient in rows[2:]:
+        first.apply(tensors(gradient), before)
+    second, after = Graft(adam(0.125), K.Nadam(1.0)), made(np.zeros_like(weights()))
+    second.build(after)
+    place = tf.train.Checkpoint(optimizer=second, weights=[variable.value for variable in after])
+    place.read(path).assert_consumed()
+    for gradient in rows[2:]:
+        second.apply(tensors(gradient), after)
+    assert same(flat(after), flat(before))
+    for a, b in zip(first.variables, second.variables, strict=True):
+        assert same(a.numpy(), b.numpy()), a.path
+
+
+def on_replicas(strategy, apply):
+    """A function that applies gradients on each replica; as where a loss is, they are made on its device."""
+    return tf.function(lambda *grads: strategy.run(lambda: apply(*map(tf.identity, grads))))
+
+
+def check_replicas_are_equal_and_exchange_gradients_alone() -> None:
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    halves = [[part / 2 for part in tensors(gradient)] for gradient in gradients()]  # their sum over replicas is whole
+    for partition in ("tensor", "global"):
+        with strategy.scope():
+            variables = made(weights())
+            optimizer = Graft(adam(0.125), K.Adagrad(1.0), partition=partition)
+            optimizer.build(variables)
+        step = on_replicas(strategy, applying(optimizer, variables))
+        for grads in halves:
+            step(*grads)
+        for variable in [*variables, *optimizer.magnitude.variables, *optimizer.direction.variables]:
+            local = strategy.experimental_local_results(variable.value)
+            assert len(local) == 2
+            assert same(local[0].numpy(), local[1].numpy()), variable.path
+        alone = run(Graft(adam(0.125), K.Adagrad(1.0), partition=partition))
+        assert np.allclose(flat(variables), alone, rtol=64 * 2.0**-24, atol=64 * 2.0**-24)
+        graph = step.get_concrete_function(*halves[0]).graph
+        plain = sgd(0.5)
+        with strategy.scope():
+            others = made(weights())
+            plain.build(others)
+        bare = on_replicas(strategy, applying(plain, others))
+        assert _sums(graph) == _sums(bare.get_concrete_function(*halves[0]).graph) > 0
+
+
+def _sums(graph) -> int:
+    """How often values of different devices are added."""
+    return sum(
+        "AddN" in op.type or "Collective" in op.type or "NcclAllReduce" in op.type for op in graph.get_operations()
+    )
