@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from graftsim.corrections import silent as silent
 from graftsim.layouts import Layout
 from graftsim.trajectory import Meta, Trajectory
 from graftsim_jax.graft import GraftState
@@ -118,15 +119,6 @@ class Recorder:
         leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
         dtype = np.float64 if any(leaf.dtype == np.float64 for leaf in leaves) else np.float32
         return np.concatenate([np.zeros(0, dtype), *(leaf.reshape(-1).astype(dtype) for leaf in leaves)])
-
-
-def silent(trajectory: Trajectory) -> dict[str, int]:
-    """The groups whose direction was zero in some recorded steps, and in how many: they did not move there.
-
-    A group that is silent throughout has no gradient at all: it is frozen, unused, or behind a layer of zeros.
-    """
-    counts = (trajectory.info["n_d"] == 0).sum(axis=0)
-    return {name: int(n) for name, n in zip(trajectory.meta.groups["n_d"], counts, strict=True) if n}
 
 
 def _infos(state: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from graftsim.program import Kind, Node, Program, Rank, Reduction, blocks
-from graftsim_torch.norms import _power_of_two, norms
+from graftsim_torch.norms import norms, power_of_two
 
 Index = NDArray[np.int64]
 
@@ -82,15 +82,15 @@ class Arithmetic:
     def _norms(self, x: Tensor, reduction: Reduction) -> Tensor:
         match reduction.partition.key:
             case "global":
-                return norms([x])[0].reshape(1)
+                return norms([x])
             case "tensor":
-                return torch.stack(norms(x.split(list(self.layout.sizes))))
+                return norms(x.split(list(self.layout.sizes)))
         if reduction.partition.single:
             return x.abs().to(torch.float64)
         index, count = self.index(reduction.partition.group_of), reduction.partition.count
         wide = x.to(torch.float64)
         zeros = torch.zeros(count, dtype=torch.float64, device=self.device)
-        scale = _power_of_two(zeros.scatter_reduce(0, index, wide.abs(), "amax"))
+        scale = power_of_two(zeros.scatter_reduce(0, index, wide.abs(), "amax"))
         scaled = wide * scale[index]
         return torch.sqrt(zeros.index_add(0, index, scaled * scaled)) / scale
 

@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from graftsim_torch import closed_forms, recovery, sharding
 from graftsim_torch.chunks import Chunk, Part, wide
 from graftsim_torch.recovery import Declared, Knowledge
+from graftsim_torch.steps import Steps
 
 Hyperparameters = dict[str, Any]
 
@@ -34,8 +35,8 @@ class Child(Protocol):
         """Whether a few tensors at a time may be proposed for."""
         ...
 
-    def propose(self, chunk: Chunk) -> list[Tensor]:
-        """The step of each tensor, in order; the caller owns the tensors."""
+    def propose(self, chunk: Chunk) -> Steps:
+        """The step of each tensor, in order."""
         ...
 
 
@@ -56,17 +57,17 @@ class ClosedForm:
     def streams(self) -> bool:
         return True
 
-    def propose(self, chunk: Chunk) -> list[Tensor]:
+    def propose(self, chunk: Chunk) -> Steps:
         rule = closed_forms.RULES[type(self.optimizer)]
-        steps: list[Tensor] = []
+        steps = []
         for part in chunk:
             group = self.optimizer.param_groups[part.group]
             states = [self.optimizer.state[param] for param in part.params]
             weights = part.wide_weights() if group["weight_decay"] != 0 else []
             with sharding.local_states(states, part.params) as local:
-                steps += rule(group, local, weights, part.grads)
+                steps.append(rule(group, local, weights, part.grads))
         self.optimizer._opt_called = True  # what lr_schedulers look at
-        return steps
+        return Steps.join(steps)
 
 
 @dataclass
@@ -82,7 +83,7 @@ class BlackBox:
     def streams(self) -> bool:
         return False
 
-    def propose(self, chunk: Chunk) -> list[Tensor]:
+    def propose(self, chunk: Chunk) -> Steps:
         blind = self.knowledge.blind
         with self._scratch(chunk) as stand_ins, self._settings() as powers:
             for part in chunk:
@@ -101,7 +102,7 @@ class BlackBox:
                     torch._foreach_mul_(found, powers[part.group])
                 steps += found
         self._add_decoupled_decay(chunk, steps)
-        return steps
+        return Steps(steps)
 
     def _group(self, part: Part) -> Hyperparameters:
         group: Hyperparameters = self.optimizer.param_groups[part.group]

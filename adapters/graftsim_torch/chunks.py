@@ -11,8 +11,8 @@ from torch import Tensor
 
 from graftsim_torch import sharding
 
-PIECE = 1 << 16
-"""Coordinates that are stepped together on a CPU: their temporaries stay in its cache."""
+PIECE = 1 << 19
+"""Coordinates that are stepped together on a CPU: their gradients, state and temporaries stay in its cache."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def at_once(whole: Chunk) -> Iterator[Chunk]:
 
 
 def pieces(whole: Chunk) -> Iterator[Chunk]:
-    """On a CPU a few tensors at a time; on an accelerator all of one group and device, which is fewer launches."""
+    """On a CPU a few tensors at a time; elsewhere all of one group, device and dtype, which is fewer launches."""
     for part in whole:
         start, size = 0, 0
         for stop, weight in enumerate(part.weights, 1):
@@ -87,7 +87,7 @@ def pieces(whole: Chunk) -> Iterator[Chunk]:
             if stop < len(part.weights):
                 after = part.weights[stop]
                 full = weight.device.type == "cpu" and size + after.numel() > PIECE
-                if after.device == weight.device and not full:
+                if after.device == weight.device and after.dtype is weight.dtype and not full:
                     continue
             yield [part.cut(start, stop)]
             start, size = stop, 0

@@ -2,8 +2,8 @@
 
 Each function takes one param group of the native optimizer, its state of each tensor in the native's own layout (a
 state_dict is the native's), the weights and the gradients, advances the state as the native does, and returns the
-steps, which the caller owns. On the CPU the operations are those of torch.optim in the same order, so a step has the
-bits that the native leaves in weights of zero. Weights are read only where there is decay.
+steps. They have the bits that the native leaves in weights of zero, but for a rate that stands beside the tensors; on a
+CPU Adam and AdamW are torch's fused ones, where they may be. Weights are read only where there is decay.
 """
 
 from __future__ import annotations
@@ -14,20 +14,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graftsim_torch.steps import Steps, equal_rates
+
 Tensors = list[Tensor]
 State = dict[str, Any]
-Rule = Callable[[Mapping[str, Any], list[State], Tensors, Tensors], Tensors]
+Rule = Callable[[Mapping[str, Any], list[State], Tensors, Tensors], Steps]
 
 
-def sgd(group: Mapping[str, Any], states: list[State], weights: Tensors, grads: Tensors) -> Tensors:
+def sgd(group: Mapping[str, Any], states: list[State], weights: Tensors, grads: Tensors) -> Steps:
     """-lr times the gradient, its heavy ball b = momentum b + (1 - dampening) g, or Nesterov's g + momentum b.
 
     The first b of a tensor is its gradient, whatever the dampening.
     """
     grads = _gradients(group, weights, grads)
-    momentum = group["momentum"]
+    momentum, rates = group["momentum"], equal_rates(grads, -group["lr"])
     if momentum == 0:
-        return _times(grads, -group["lr"])
+        return Steps(grads, rates, spare=False)
     first = [state.get("momentum_buffer") is None for state in states]
     for state, grad in zip(states, grads, strict=True):
         if state.get("momentum_buffer") is None:
@@ -39,11 +41,11 @@ def sgd(group: Mapping[str, Any], states: list[State], weights: Tensors, grads: 
         torch._foreach_mul_(moving, momentum)
         torch._foreach_add_(moving, [grads[i] for i in old], alpha=1 - group["dampening"])
     if group["nesterov"]:
-        return _times(torch._foreach_add(grads, buffers, alpha=momentum), -group["lr"])
-    return _times(buffers, -group["lr"])
+        return Steps(list(torch._foreach_add(grads, buffers, alpha=momentum)), rates)
+    return Steps(buffers, rates, spare=False)
 
 
-def adam(group: Mapping[str, Any], states: list[State], weights: Tensors, grads: Tensors) -> Tensors:
+def adam(group: Mapping[str, Any], states: list[State], weights: Tensors, grads: Tensors) -> Steps:
     """-lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps), with v's running maximum under ``amsgrad``.
 
     Decoupled decay, AdamW's, adds -lr weight_decay w.
@@ -54,12 +56,31 @@ def adam(group: Mapping[str, Any], states: list[State], weights: Tensors, grads:
     steps = _begin(group, states, grads, names)
     beta1, beta2 = group["betas"]
     means, squares = _slots(states, "exp_avg"), _slots(states, "exp_avg_sq")
+    largest = _slots(states, "max_exp_avg_sq") if group["amsgrad"] else []
     torch._foreach_add_(steps, 1)
+    if _may_be_fused(group, [*grads, *means, *squares, *largest]):
+        found = [torch.zeros_like(grad) for grad in grads]
+        torch._fused_adam_(
+            found, grads, means, squares, largest, steps,
+            lr=group["lr"], beta1=beta1, beta2=beta2, weight_decay=0.0, eps=group["eps"], amsgrad=group["amsgrad"],
+            maximize=False,
+        )  # fmt: skip
+    else:
+        found = _adam_of_parts(group, grads, means, squares, largest, steps)
+    if decoupled and group["weight_decay"] != 0:
+        add_decay(found, weights, group)
+    return Steps(found)
+
+
+def _adam_of_parts(
+    group: Mapping[str, Any], grads: Tensors, means: Tensors, squares: Tensors, largest: Tensors, steps: Tensors
+) -> Tensors:
+    """Adam's step, operation by operation."""
+    beta1, beta2 = group["betas"]
     torch._foreach_lerp_(means, grads, 1 - beta1)
     torch._foreach_mul_(squares, beta2)
     torch._foreach_addcmul_(squares, grads, grads, 1 - beta2)
-    if group["amsgrad"]:
-        largest = _slots(states, "max_exp_avg_sq")
+    if largest:
         torch._foreach_maximum_(largest, squares)
         squares = largest
     roots = torch._foreach_sqrt(squares)
@@ -70,17 +91,15 @@ def adam(group: Mapping[str, Any], states: list[State], weights: Tensors, grads:
         torch._foreach_div_(roots, [c * -r for c, r in zip(corrections, rates, strict=True)])
         for root, rate in zip(roots, rates, strict=True):
             root.add_(group["eps"] / -rate)
-        found = list(torch._foreach_div(means, roots))
-    else:
-        torch._foreach_div_(roots, corrections)
-        torch._foreach_add_(roots, group["eps"])
-        found = _quotients(means, roots, [-rate for rate in rates])
-    if decoupled and group["weight_decay"] != 0:
-        add_decay(found, weights, group)
+        return _divided(means, roots)
+    torch._foreach_div_(roots, corrections)
+    torch._foreach_add_(roots, group["eps"])
+    found = list(torch._foreach_mul(means, [-rate for rate in rates]))  # the product first, as torch's addcdiv does
+    torch._foreach_div_(found, roots)
     return found
 
 
-def adagrad(group: Mapping[str, Any], states: list[State], weights: Tensors, grads: Tensors) -> Tensors:
+def adagrad(group: Mapping[str, Any], states: list[State], weights: Tensors, grads: Tensors) -> Steps:
     """-lr / (1 + (t - 1) lr_decay) * g / (sqrt(a) + eps) with a the sum of squares, its initial value included."""
     grads = _gradients(group, weights, grads)
     for state, grad in zip(states, grads, strict=True):
@@ -92,10 +111,10 @@ def adagrad(group: Mapping[str, Any], states: list[State], weights: Tensors, gra
     roots = torch._foreach_sqrt(sums)
     torch._foreach_add_(roots, group["eps"])
     rates = [-group["lr"] / (1 + (t - 1) * group["lr_decay"]) for t in _times_of(group, steps)]
-    return _quotients(grads, roots, rates)
+    return Steps(_divided(grads, roots), _vector(rates, grads[0]))
 
 
-def rmsprop(group: Mapping[str, Any], states: list[State], weights: Tensors, grads: Tensors) -> Tensors:
+def rmsprop(group: Mapping[str, Any], states: list[State], weights: Tensors, grads: Tensors) -> Steps:
     """-lr g / (sqrt(v) + eps), or -lr times its heavy ball; ``centered`` takes the squared mean from v."""
     grads = _gradients(group, weights, grads)
     names = ["square_avg"]
@@ -118,8 +137,8 @@ def rmsprop(group: Mapping[str, Any], states: list[State], weights: Tensors, gra
         buffers = _slots(states, "momentum_buffer")
         torch._foreach_mul_(buffers, group["momentum"])
         torch._foreach_addcdiv_(buffers, grads, roots)
-        return _times(buffers, -group["lr"])
-    return _quotients(grads, roots, [-group["lr"]] * len(grads))
+        return Steps(buffers, equal_rates(grads, -group["lr"]), spare=False)
+    return Steps(_divided(grads, roots), equal_rates(grads, -group["lr"]))
 
 
 RULES: dict[type, Rule] = {
@@ -135,7 +154,7 @@ def add_decay(steps: Tensors, weights: Tensors, group: Mapping[str, Any]) -> Non
     """Add decoupled decay, -lr weight_decay w, to steps that were made without it."""
     rate = -group["lr"] * group["weight_decay"]
     if isinstance(rate, Tensor):
-        torch._foreach_add_(steps, _times(weights, rate))
+        torch._foreach_add_(steps, list(torch._foreach_mul(list(weights), rate)))
     else:
         torch._foreach_add_(steps, weights, alpha=rate)
 
@@ -170,6 +189,12 @@ def _slots(states: list[State], name: str) -> Tensors:
     return [state[name] for state in states]
 
 
+def _vector(rates: list[Any], like: Tensor) -> Tensor:
+    if not any(isinstance(rate, Tensor) for rate in rates):
+        return torch.tensor(rates, dtype=torch.float64, device=like.device)
+    return torch.cat([equal_rates([like], rate) for rate in rates])
+
+
 def _times_of(group: Mapping[str, Any], steps: Tensors) -> list[Any]:
     """The counters as numbers, or as tensors where they live on the device or are being traced."""
     if group.get("capturable", False) or torch.compiler.is_compiling() or any(step.is_cuda for step in steps):
@@ -177,12 +202,16 @@ def _times_of(group: Mapping[str, Any], steps: Tensors) -> list[Any]:
     return [float(step) for step in steps]
 
 
-def _times(tensors: Any, factor: Any) -> Tensors:
-    return list(torch._foreach_mul(list(tensors), factor))
+def _may_be_fused(group: Mapping[str, Any], tensors: Tensors) -> bool:
+    """Whether torch's fused kernel may be used: it walks through memory as it lies, and was not refused by a flag."""
+    if group.get("foreach") or group.get("fused") is False or torch.compiler.is_compiling():
+        return False
+    there = group.get("fused") or (tensors[0].device.type == "cpu" and not group.get("capturable", False))
+    return bool(there) and all(tensor.is_contiguous() for tensor in tensors)
 
 
-def _quotients(numerators: Tensors, denominators: Tensors, rates: list[Any]) -> Tensors:
-    """rate * a / b for each pair; the product first, as torch's ``addcdiv`` does."""
-    found = list(torch._foreach_mul(numerators, rates))
-    torch._foreach_div_(found, denominators)
-    return found
+def _divided(numerators: Tensors, denominators: Tensors) -> Tensors:
+    """a / b for each pair, in the place of b where that takes no launches of its own."""
+    if denominators[0].device.type != "cpu" or torch.compiler.is_compiling():
+        return list(torch._foreach_div(numerators, denominators))
+    return [torch.div(a, b, out=b) for a, b in zip(numerators, denominators, strict=True)]

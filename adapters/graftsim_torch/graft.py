@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -13,7 +13,8 @@ from graftsim_torch import checkpoints, children, chunks, closed_forms, groups, 
 from graftsim_torch.children import BlackBox, Child, ClosedForm
 from graftsim_torch.chunks import Chunk
 from graftsim_torch.info import Info, Numbers
-from graftsim_torch.scaling import Scaling, add_scaled, scaled
+from graftsim_torch.scaling import Scaling
+from graftsim_torch.steps import Steps, add_scaled, graft_coordinates, scaled
 
 
 class Graft(Optimizer):  # type: ignore[misc]
@@ -104,9 +105,9 @@ class Graft(Optimizer):  # type: ignore[misc]
     @property
     def info(self) -> Info | None:
         """Norms and ratios of the last step; None before the first, and under ``coordinate``."""
-        if self._last is None or self._scaling.partition.kind == "coordinate":
+        params, numbers = self._last or ([], [])
+        if not numbers:
             return None
-        params, numbers = self._last
         index, labels = self._scaling.groups(params, self._params())
         return Numbers.join(numbers).scattered(index, labels)
 
@@ -126,8 +127,8 @@ class Graft(Optimizer):  # type: ignore[misc]
         for chunk in chunks.pieces(batch) if self.streams else chunks.at_once(batch):
             steps, factors, found = self._proposed(chunk)
             add_scaled([weight for part in chunk for weight in part.weights], steps, factors)
-            numbers.append(found)
-        self._last = ([param for part in batch for param in part.params], numbers) if numbers else None
+            numbers += found
+        self._last = ([param for part in batch for param in part.params], numbers)
         return loss
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -190,10 +191,10 @@ class Graft(Optimizer):  # type: ignore[misc]
         """Whether some tensors may be stepped before others are looked at; then fewer are held in memory."""
         return self._scaling.separate and all(child.streams for child in self._children.values())
 
-    def propose(self, chunk: Chunk) -> list[Tensor]:
-        """The steps as tensors: a graft is a child like any other."""
+    def propose(self, chunk: Chunk) -> Steps:
+        """Its own step: a graft is a child like any other."""
         steps, factors, numbers = self._proposed(chunk)
-        self._last = ([param for part in chunk for param in part.params], [numbers])
+        self._last = ([param for part in chunk for param in part.params], numbers)
         return scaled(steps, factors)
 
     @property
@@ -201,24 +202,48 @@ class Graft(Optimizer):  # type: ignore[misc]
         """Itself, as a child."""
         return self
 
-    def _proposed(self, chunk: Chunk) -> tuple[list[Tensor], list[Tensor], Numbers]:
-        """D's steps, what each is to be multiplied by, and the norms that say so."""
+    def _proposed(self, chunk: Chunk) -> tuple[Steps, Tensor | list[Tensor], list[Numbers]]:
+        """D's steps, what each is to be multiplied by, and the norms that say so; none under ``coordinate``."""
         scaling, params = self._scaling, [param for part in chunk for param in part.params]
-        lengths = scaling.lengths(params, self._children["magnitude"].propose(chunk))
-        steps = self._children["direction"].propose(chunk)
-        both = scaling.pooled(params, [lengths, scaling.lengths(params, steps)])
+        if scaling.partition.kind == "coordinate":
+            return self._coordinates(chunk, params)
+        lengths: dict[str, list[Tensor]] = {role: [] for role in groups.ROLES}
+        proposed = []
+        for role, piece in self._order(chunk):
+            steps = self._children[role].propose(piece)
+            lengths[role].append(scaling.lengths([param for part in piece for param in part.params], steps))
+            if role == "direction":
+                proposed.append(steps)
+            del steps  # the magnitude's are given up before the direction makes its own
+        both = scaling.pooled(params, [torch.cat(each) if len(each) > 1 else each[0] for each in lengths.values()])
         ratio, factor = scaling.ratio(both[0], both[1], self.eps, self.scale)
+        steps = Steps.join(proposed)
         error = self._error(chunk, params, steps, both[1])
-        return steps, scaling.factors(params, factor, steps), Numbers(both[0], both[1], ratio, error)
+        return steps, scaling.factors(params, factor, steps.tensors), [Numbers(both[0], both[1], ratio, error)]
 
-    def _error(self, chunk: Chunk, params: list[Tensor], steps: list[Tensor], n_d: Tensor) -> Tensor | None:
+    def _order(self, chunk: Chunk) -> Iterator[tuple[str, Chunk]]:
+        """Which child proposes for which piece, and when: both for a piece while it is in the cache, if they can."""
+        if all(child.streams for child in self._children.values()):
+            for piece in chunks.pieces(chunk):
+                yield from ((role, piece) for role in groups.ROLES)
+            return
+        for role in groups.ROLES:
+            yield from ((role, piece) for piece in (chunks.pieces(chunk) if self._children[role].streams else [chunk]))
+
+    def _coordinates(self, chunk: Chunk, params: list[Tensor]) -> tuple[Steps, Tensor, list[Numbers]]:
+        m, d = (self._children[role].propose(chunk) for role in groups.ROLES)
+        factor = torch.ones(len(params), dtype=torch.float64, device=d.tensors[0].device)
+        return graft_coordinates(m, d, self.eps, self.scale), factor, []
+
+    def _error(self, chunk: Chunk, params: list[Tensor], steps: Steps, n_d: Tensor) -> Tensor | None:
         """u |w| / |d| where the direction was run on the weights; see :class:`Info`."""
         child = self._children["direction"]
-        if not isinstance(child, BlackBox) or child.knowledge.blind or not steps:
+        if not isinstance(child, BlackBox) or child.knowledge.blind:
             return None
-        weights = [weight.to(steps[0].dtype) for part in chunk for weight in part.weights]
+        dtype = steps.tensors[0].dtype
+        weights = Steps([weight.to(dtype) for part in chunk for weight in part.weights], spare=False)
         length = self._scaling.pooled(params, [self._scaling.lengths(params, weights)])[0]
-        unit = torch.finfo(steps[0].dtype).eps / 2
+        unit = torch.finfo(dtype).eps / 2
         if child.amplified:
             unit = unit * max(recovery.near_one(group["lr"])[1] for group in self.direction.param_groups)
         return torch.where(n_d > 0, unit * length / n_d, 0.0)

@@ -53,7 +53,7 @@ class Whole:
     count: int = 1
 
     def norms(self, step: Tensor) -> Tensor:
-        return norms([step])[0].reshape(1)
+        return norms([step])
 
     def spread(self, values: Tensor) -> Tensor:
         return values.reshape(())
@@ -74,7 +74,7 @@ class Axis:
         return self.place.shape[self.axis]
 
     def norms(self, step: Tensor) -> Tensor:
-        found = norms_along(step, tuple(a for a in range(step.dim()) if a != self.axis))
+        found = norms_along(step, self.axis)
         before = self.place.offset[self.axis]
         after = self.count - before - found.numel()
         return found if before == after == 0 else torch.nn.functional.pad(found, (before, after))
@@ -107,8 +107,9 @@ class Blocks:
         flat = step.reshape(-1)
         if not self.place.whole:
             flat = torch.zeros(self.size, dtype=step.dtype, device=step.device).index_copy(0, self._index(step), flat)
-        padded = torch.nn.functional.pad(flat, (0, self.count * self.n - self.size))
-        return norms_along(padded.reshape(self.count, self.n), (1,))
+        lacking = self.count * self.n - self.size
+        padded = torch.nn.functional.pad(flat, (0, lacking)) if lacking else flat
+        return norms_along(padded.reshape(self.count, self.n), 0)
 
     def spread(self, values: Tensor) -> Tensor:
         if self.place.whole:
@@ -129,26 +130,6 @@ class Blocks:
 
 
 @dataclass(frozen=True)
-class Each:
-    """Each coordinate is a group; a shard's groups are its own."""
-
-    place: Place
-
-    @property
-    def count(self) -> int:
-        return math.prod(self.place.local)
-
-    def norms(self, step: Tensor) -> Tensor:
-        return step.abs().to(torch.float64).reshape(-1)
-
-    def spread(self, values: Tensor) -> Tensor:
-        return values.reshape(self.place.local)
-
-    def labels(self, name: str) -> list[str]:
-        raise ValueError("the groups of the partition 'coordinate' are not recorded; there is one for each weight")
-
-
-@dataclass(frozen=True)
 class Partition:
     """A partition as text says it, of tensors that are given later."""
 
@@ -162,11 +143,9 @@ class Partition:
         return self.kind in ("global", "pattern")
 
     def cut(self, place: Place, name: str) -> Cut:
-        """The groups of one tensor."""
+        """The groups of one tensor; ``coordinate`` needs none, see :func:`graftsim_torch.steps.graft_coordinates`."""
         rank = len(place.shape)
         match self.kind:
-            case "coordinate":
-                return Each(place)
             case "block":
                 return Blocks(self.number, place)
             case "axis" if rank >= 2:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from graftsim.corrections import silent as silent
 from graftsim.layouts import Layout
 from graftsim.trajectory import Meta, Trajectory
 from graftsim_torch import sharding
@@ -105,12 +106,3 @@ def _infos(graft: Graft, path: str) -> dict[str, Info | None]:
         if isinstance(child, Graft):
             found |= _infos(child, f"{path}{role}.")
     return found
-
-
-def silent(trajectory: Trajectory) -> dict[str, int]:
-    """The groups whose direction was zero in some recorded steps, and in how many: they did not move there.
-
-    A group that is silent throughout has no gradient at all: it is frozen, unused, or behind a layer of zeros.
-    """
-    counts = (trajectory.info["n_d"] == 0).sum(axis=0)
-    return {name: int(n) for name, n in zip(trajectory.meta.groups["n_d"], counts, strict=True) if n}

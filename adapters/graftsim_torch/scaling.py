@@ -1,4 +1,4 @@
-"""From the children's steps to the factors of the direction's: lengths in groups, ratios, and their application."""
+"""From the children's steps to the factors of the direction's: lengths in groups and their ratios."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from torch import Tensor
 from graftsim_torch import sharding
 from graftsim_torch.norms import buckets, from_buckets, norms
 from graftsim_torch.partitions import Cut, Partition, Whole
-
-FAR = 2.0**100
-"""Factors beyond this and below its inverse are applied in two parts, each of which float32 can hold."""
+from graftsim_torch.steps import Steps
 
 
 class Scaling:
@@ -29,7 +27,6 @@ class Scaling:
         }
         self._meshes = {param: sharding.mesh_of(param) for param in params}
         self._sharded = any(mesh is not None for mesh in self._meshes.values()) and partition.kind != "coordinate"
-        self._together = len({sharding.local(param).device for param in params}) == 1
         self._pools: dict[Tensor, int] | None = None
         self._labels: list[str] = []
         if partition.pooled:
@@ -41,16 +38,19 @@ class Scaling:
         """Whether each tensor's ratio can be known without the others."""
         return self._pools is None and not self._sharded
 
-    def lengths(self, params: Sequence[Tensor], steps: Sequence[Tensor]) -> Tensor:
+    def lengths(self, params: Sequence[Tensor], steps: Steps) -> Tensor:
         """The norm of each entry of these tensors, or of its local part: one float64 vector."""
-        cuts = [self._cuts[param] for param in params]
-        if not steps:
+        cuts, tensors = [self._cuts[param] for param in params], steps.tensors
+        if not tensors:
             return torch.zeros(0, dtype=torch.float64)
-        device = steps[0].device
-        if all(isinstance(cut, Whole) for cut in cuts):
-            found = norms(steps)
-            return torch.stack(found if self._together else [norm.to(device) for norm in found])
-        return torch.cat([cut.norms(step).to(device) for cut, step in zip(cuts, steps, strict=True)])
+        whole = all(isinstance(cut, Whole) for cut in cuts)
+        if whole and len({(tensor.device, tensor.dtype) for tensor in tensors}) == 1:
+            found = norms(tensors)
+            return found if steps.rates is None else found * steps.rates.abs()
+        rates = [None] * len(cuts) if steps.rates is None else steps.rates.abs().unbind()
+        each = [cut.norms(tensor) for cut, tensor in zip(cuts, tensors, strict=True)]
+        each = [one if rate is None else one * rate for one, rate in zip(each, rates, strict=True)]
+        return torch.cat([one.to(tensors[0].device) for one in each])
 
     def pooled(self, params: Sequence[Tensor], lengths: list[Tensor]) -> list[Tensor]:
         """Lengths of whole groups from those of entries: added over pools and over ranks, all vectors together."""
@@ -96,18 +96,19 @@ class Scaling:
         ratio = torch.where(n_d == 0, 0.0, n_m / (n_d + eps if eps else n_d))
         return ratio, ratio if isinstance(scale, float | int) and scale == 1 else ratio * scale
 
-    def factors(self, params: Sequence[Tensor], factor: Tensor, steps: Sequence[Tensor]) -> list[Tensor]:
-        """For each tensor a factor that broadcasts over its local part."""
+    def factors(self, params: Sequence[Tensor], factor: Tensor, tensors: Sequence[Tensor]) -> Tensor | list[Tensor]:
+        """The factor of each tensor's step: a vector, or where tensors are divided, a list that broadcasts."""
         if self._pools is not None:
-            place = {pool: i for i, pool in enumerate(self._present(params))} if params else {}
-            parts = factor.unbind()
-            return [parts[place[self._pools[param]]].to(step.device) for param, step in zip(params, steps, strict=True)]
+            present = self._present(params) if params else []
+            if len(present) <= 1:
+                return factor.expand(len(params))
+            place = {pool: i for i, pool in enumerate(present)}
+            return factor[torch.tensor([place[self._pools[param]] for param in params], device=factor.device)]
         cuts = [self._cuts[param] for param in params]
         if all(isinstance(cut, Whole) for cut in cuts):
-            parts = list(factor.unbind())
-            return parts if self._together else [p.to(step.device) for p, step in zip(parts, steps, strict=True)]
+            return factor
         pieces = factor.split([cut.count for cut in cuts])
-        return [cut.spread(piece.to(step.device)) for cut, piece, step in zip(cuts, pieces, steps, strict=True)]
+        return [cut.spread(piece.to(tensor.device)) for cut, piece, tensor in zip(cuts, pieces, tensors, strict=True)]
 
     def groups(self, params: Sequence[Tensor], everything: Sequence[Tensor]) -> tuple[Tensor, list[str]]:
         """Where the groups of some parameters stand among those of all, and the names of all."""
@@ -120,58 +121,3 @@ class Scaling:
             labels += self._cuts[param].labels(name)
         index = [starts[param] + i for param in params for i in range(self._cuts[param].count)]
         return torch.tensor(index, dtype=torch.int64), labels
-
-
-def _halves(factors: Sequence[Tensor], steps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    """Each factor as a power of two, 1 unless it is extreme, and the rest, in the steps' dtype.
-
-    Numbers are split together; where none is extreme there is one coarse factor for all.
-    """
-    dtype, device = steps[0].dtype, factors[0].device
-    if all(f.dim() == 0 and f.device == device and s.dtype == dtype for f, s in zip(factors, steps, strict=True)):
-        coarse, fine = _split(torch.stack(list(factors)))
-        if _ordinary([coarse]):
-            return [], list(fine.to(dtype).unbind())
-        return list(coarse.to(dtype).unbind()), list(fine.to(dtype).unbind())
-    pairs = [_split(factor) for factor in factors]
-    return (
-        [coarse.to(step.dtype) for (coarse, _), step in zip(pairs, steps, strict=True)],
-        [fine.to(step.dtype) for (_, fine), step in zip(pairs, steps, strict=True)],
-    )
-
-
-def _split(factor: Tensor) -> tuple[Tensor, Tensor]:
-    coarse = torch.where(factor > FAR, FAR, torch.where((factor < 1 / FAR) & (factor > 0), 1 / FAR, 1.0))
-    return coarse, factor / coarse
-
-
-def _ordinary(coarse: Sequence[Tensor]) -> bool:
-    """Whether no factor is extreme, where looking costs nothing: on a CPU, and not while a step is being traced."""
-    if torch.compiler.is_compiling() or any(factor.device.type != "cpu" for factor in coarse):
-        return False
-    return all(bool((factor == 1).all()) for factor in coarse)
-
-
-def scaled(steps: list[Tensor], factors: Sequence[Tensor]) -> list[Tensor]:
-    """Each step times its factor, in place; a factor outside float32's range is no special case (GS-graft-range)."""
-    if not steps:
-        return steps
-    coarse, fine = _halves(factors, steps)
-    if not _ordinary(coarse):
-        torch._foreach_mul_(steps, coarse)
-    torch._foreach_mul_(steps, fine)
-    return steps
-
-
-def add_scaled(weights: Sequence[Tensor], steps: list[Tensor], factors: Sequence[Tensor]) -> None:
-    """w <- w + factor * step; weights of 16 bits are rounded once, at the end."""
-    if not steps:
-        return
-    coarse, fine = _halves(factors, steps)
-    if not _ordinary(coarse):
-        torch._foreach_mul_(steps, coarse)
-    for weight, step, factor in zip(weights, steps, fine, strict=True):
-        if weight.dtype == step.dtype:
-            weight.addcmul_(step, factor)
-        else:
-            weight.add_(step.mul_(factor))

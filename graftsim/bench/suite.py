@@ -6,7 +6,7 @@ import gc
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from graftsim.bench import machine, norms, runs, scaling, steps, timing
+from graftsim.bench import machine, norms, runs, scaling, steps, timing, torch_adapter
 from graftsim.bench.cases import Case, Goal, Group
 from graftsim.bench.field import Field
 from graftsim.bench.timing import Contestant, Times
@@ -18,6 +18,7 @@ KINDS: dict[str, Callable[[Case, int], Field]] = {
     "ensemble": runs.several,
     "norm": norms.prepare,
     "scaling": scaling.prepare,
+    "torch": torch_adapter.prepare,
 }
 Progress = Callable[[str], object]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from graftsim.bench.workload import Rates
+from graftsim.bench.workload import BETA1, BETA2, EPS, Rates
 from graftsim.layouts import Array, Layout
 
 VARIANTS: dict[str, dict[str, bool]] = {
@@ -25,7 +25,7 @@ class Pair:
     def __init__(self, rates: Rates, weights: list[Any], flags: dict[str, bool]) -> None:
         self.weights = weights
         self.adam = torch.optim.Adam(weights, lr=rates.adam, **flags)
-        self.momentum = torch.optim.SGD(weights, lr=rates.momentum, momentum=0.9, **flags)
+        self.momentum = torch.optim.SGD(weights, lr=rates.momentum, momentum=rates.mass, **flags)
 
     def both(self) -> None:
         self.adam.step()
@@ -53,6 +53,31 @@ class Pair:
         return info
 
 
+class WrittenOut:
+    """A graft of the same two as many write it into an optimizer: the steps of both, tensor by tensor, and their norms.
+
+    So do optimizers with a graft inside: it reads nothing back, and makes its temporaries anew.
+    """
+
+    def __init__(self, rates: Rates, weights: list[Any]) -> None:
+        self.rates, self.weights, self.t = rates, weights, 0
+        self.state = [[torch.zeros_like(w) for _ in range(3)] for w in weights]
+
+    def __call__(self) -> None:
+        self.t += 1
+        with torch.no_grad():
+            for w, (m, v, b) in zip(self.weights, self.state, strict=True):
+                g = w.grad
+                m.mul_(BETA1).add_(g, alpha=1 - BETA1)
+                v.mul_(BETA2).addcmul_(g, g, value=1 - BETA2)
+                root = (v / (1 - BETA2**self.t)).sqrt_().add_(EPS)
+                adam = (m / root).mul_(self.rates.adam / (1 - BETA1**self.t))
+                step = b.mul_(self.rates.mass).add_(g) * self.rates.momentum
+                length = torch.linalg.vector_norm(step)
+                ratio = torch.where(length == 0, 0.0, torch.linalg.vector_norm(adam) / length)
+                w.sub_(step.mul_(ratio))
+
+
 class Stepper:
     """One contestant; its gradients are views of the array that all share."""
 
@@ -74,19 +99,25 @@ class Stepper:
 def steppers(rates: Rates, layout: Layout, gradient: Array, threads: int) -> Iterator[Stepper]:
     """Both optimizers without a graft in each of torch's implementations, and the graft around two of them."""
     torch.set_num_threads(threads)
-
-    def weights() -> list[Any]:
-        tensors = []
-        for part in layout.unflatten(gradient):
-            tensor = torch.zeros(part.shape, dtype=torch.float32 if part.dtype == np.float32 else torch.float64)
-            tensor.grad = torch.from_numpy(part)
-            tensors.append(tensor)
-        return tensors
-
     for variant, flags in VARIANTS.items():
-        yield Stepper(f"torch Adam then SGD ({variant})", False, Pair(rates, weights(), flags))
+        yield Stepper(f"torch Adam then SGD ({variant})", False, Pair(rates, tensors(layout, gradient), flags))
     for variant, flags in GRAFTS.items():
-        yield Stepper(f"torch black-box graft ({variant})", True, Pair(rates, weights(), flags))
+        yield Stepper(f"torch black-box graft ({variant})", True, Pair(rates, tensors(layout, gradient), flags))
+
+
+def tensors(layout: Layout, gradient: Array) -> list[Any]:
+    """Weights of zero, whose gradients are views of the array."""
+    found = []
+    for part in layout.unflatten(gradient):
+        tensor = torch.zeros(part.shape, dtype=torch.float32 if part.dtype == np.float32 else torch.float64)
+        tensor.grad = torch.from_numpy(part)
+        found.append(tensor)
+    return found
+
+
+def threads(count: int) -> None:
+    """How many threads torch's own operations use from here on."""
+    torch.set_num_threads(count)
 
 
 def runner(rates: Rates, eigenvalues: Array, steps: int) -> Callable[[], Array]:

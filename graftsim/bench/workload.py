@@ -29,10 +29,14 @@ class Rates:
     momentum: float
     magnitude: str = "adam"
     """``adam``, or ``lamb`` with the same rate."""
+    mass: float = MOMENTUM
+    """The momentum of SGD; 0 is SGD without it."""
 
     @staticmethod
     def of(values: Mapping[str, Any]) -> Rates:
-        return Rates(values["adam_lr"], values["momentum_lr"], values.get("magnitude", "adam"))
+        return Rates(
+            values["adam_lr"], values["momentum_lr"], values.get("magnitude", "adam"), values.get("momentum", MOMENTUM)
+        )
 
     @property
     def machine(self) -> str:
@@ -70,7 +74,7 @@ class Equations:
         g = g.astype(np.float64)
         self.m = BETA1 * self.m + (1 - BETA1) * g
         self.v = BETA2 * self.v + (1 - BETA2) * g * g
-        self.b = MOMENTUM * self.b + g
+        self.b = self.rates.mass * self.b + g
         root = np.sqrt(self.v / (1 - BETA2**self.t)) + EPS
         u = (self.m / (1 - BETA1**self.t)) / root
         return -self.rates.adam * self.trust(u) * u, -self.rates.momentum * self.b
