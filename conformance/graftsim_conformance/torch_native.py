@@ -114,7 +114,7 @@ class TorchCandidate:
             values = [self._read(tensor, place, entry) for tensor in self._tensors]
             if any(value is not None for value in values):
                 pairs = zip(self._tensors, values, strict=True)
-                count = one if entry == "step" else ENTRIES[place]
+                count = one if entry == "step" or place == "group" else ENTRIES[place]
                 whole = [torch.zeros(count(tensor)) if value is None else value for tensor, value in pairs]
                 found[slot] = sign * self._flat([torch.as_tensor(value) for value in whole])
         return found
