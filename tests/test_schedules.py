@@ -315,7 +315,7 @@ def test_given_twice() -> None:
 
 
 def test_a_machine_file_calls_no_schedule() -> None:
-    with pytest.raises(GraftsimError, match="not allowed"):
+    with pytest.raises(GraftsimError, match="not a function of the language"):
         expressions.parse("g * linear_warmup(steps=5)", "mine.yaml")
 
 
