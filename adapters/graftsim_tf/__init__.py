@@ -1,5 +1,6 @@
 """Grafting for Keras 3 and TensorFlow: the step length of one optimizer, the direction of another."""
 
+from graftsim.corrections import silent as silent
 from graftsim_tf.corrections import Corrected as Corrected
 from graftsim_tf.corrections import corrections as corrections
 from graftsim_tf.corrections import discover as discover
@@ -10,4 +11,3 @@ from graftsim_tf.machine import Machine as Machine
 from graftsim_tf.machine import machine as machine
 from graftsim_tf.recorder import GraftRecorder as GraftRecorder
 from graftsim_tf.recorder import Recorder as Recorder
-from graftsim_tf.recorder import silent as silent

@@ -167,12 +167,3 @@ def infos(graft: Graft, path: str = "") -> dict[str, Info]:
         if isinstance(child, Graft):
             found |= infos(child, f"{path}{role}.")
     return found
-
-
-def silent(trajectory: Trajectory) -> dict[str, int]:
-    """The groups whose direction was zero in some recorded steps, and in how many: they did not move there.
-
-    A group that is silent throughout has no gradient at all: it is frozen, unused, or behind a layer of zeros.
-    """
-    counts = (trajectory.info["n_d"] == 0).sum(axis=0)
-    return {name: int(n) for name, n in zip(trajectory.meta.groups["n_d"], counts, strict=True) if n}
