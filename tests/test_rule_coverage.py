@@ -83,6 +83,7 @@ _TESTS: dict[str, dict[str, tuple[str, ...]]] = {
         "test_the_movement_covers_a_perturbation": ("budget-matrix",),
         "test_bounds_of_a_float32_run_are_wider": ("matrix-equivalent",),
     },
+    "test_optax_paths": {"test_a_verdict_names_the_profile_that_it_needs": ("budget-profile",)},
     "test_sums": {"test_chunks_are_invisible": ("sum-row",)},
     "test_simulate": {
         "test_a_record_holds_what_the_engine_gave": ("trajectory-content",),
