@@ -8,9 +8,13 @@ from collections.abc import Callable, Mapping
 
 from graftsim import expressions
 from graftsim.errors import GraftsimError, nearest
+from graftsim.problems.averaged import averaged
+from graftsim.problems.classifiers import conv, digits, images, softmax
 from graftsim.problems.counterexamples import divergent, not_descent
 from graftsim.problems.least_squares import least_squares
 from graftsim.problems.logistic import logistic
+from graftsim.problems.masked_text import masked_text
+from graftsim.problems.next_word import next_word
 from graftsim.problems.problem import Problem
 from graftsim.problems.quadratic import quadratic
 from graftsim.problems.rare import rare
@@ -26,6 +30,13 @@ CONSTRUCTORS: Mapping[str, Callable[..., Problem]] = {
     "least_squares": least_squares,
     "logistic": logistic,
     "recorded": recorded,
+    "digits": digits,
+    "softmax": softmax,
+    "images": images,
+    "conv": conv,
+    "next_word": next_word,
+    "masked_text": masked_text,
+    "averaged": averaged,
 }
 NAMES = tuple(CONSTRUCTORS)
 

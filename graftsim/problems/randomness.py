@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 Index = NDArray[np.int64]
 
-DATA, ORDER = 0, 1
+DATA, ORDER, START, MASKS = 0, 1, 2, 3
 """Purposes: streams of one seed that must not meet."""
 
 
