@@ -34,6 +34,7 @@ ARGUMENTS = {
     "signum": "lr=0.1/sqrt(step)",
     "yogi": "eps=0.01, beta2=0.9, initial_accumulator=0.001",
     "scaled": "factor={'all': 2.5}, partition=global",
+    "corrected": "c0={'all': 0.5}, c1=0.25, c={'all': 2}, alpha=-0.5, scale=1/step, partition=global",
     "decay_decoupled": "weight_decay=0.1",
     "decay_first": "weight_decay=0.1",
     "decay_in_gradient": "weight_decay=0.1",

@@ -24,6 +24,7 @@ TINY = {
     "scaling": {"sizes": [300, 600], "tensors": [1, 400], "dtype": "float32", **RATES},
     "torch": {"size": 600, "tensors": 7, "momentum": 0.9, **RATES},
     "torch without momentum": {"size": 600, "tensors": 7, "momentum": 0, **RATES},
+    "jax": {"size": 600, "tensors": 7, "adam_lr": 1e-3},
 }
 CONTESTANTS = {
     "step": 8,  # ours, two limits, three pairs of torch, two grafts of torch
@@ -34,6 +35,7 @@ CONTESTANTS = {
     "scaling": 4,
     "torch": 8,  # a copy, two grafts of ours, three pairs of torch, two other grafts
     "torch without momentum": 8,
+    "jax": 4,  # a copy, our graft, both of its children, Adam alone
 }
 
 
@@ -116,7 +118,8 @@ def test_runs_that_come_near_subnormal_numbers_are_refused() -> None:
 
 def test_what_is_missing_is_named(monkeypatch) -> None:
     monkeypatch.setattr(machine, "has", lambda library: False)
-    for kind, hint in (("step", "[torch]"), ("torch", "[torch]"), ("run", "[jax]"), ("ensemble", "[jax]")):
+    kinds = {"step": "[torch]", "torch": "[torch]", "jax": "[jax]", "run": "[jax]", "ensemble": "[jax]"}
+    for kind, hint in kinds.items():
         absent = measured(kind)["absent"]
         assert absent
         assert any(row["why"].endswith(f"pip install graftsim{hint}") for row in absent)

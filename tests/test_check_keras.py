@@ -16,12 +16,14 @@ from graftsim_conformance.follow import BUDGET, follow, record
 from graftsim_conformance.probes import LAYOUT
 from tests.keras_family import (
     CORRECTED,
+    NARROW,
     SCALARS,
     after_no_gradients,
     answer,
     assert_as_told,
     correction_factor,
     found_by,
+    profiles,
     told,
     which_are_rounded,
 )
@@ -229,11 +231,14 @@ def test_equivalent_under_its_dialect(found):
 
 
 def test_in_float32(found):
-    """What differs there is a scalar that is formed in float32, where the machine's scalars are float64."""
+    """Those that correct a bias need the profile of scalars that are formed in float32."""
     for path, report in found["float32"].items():
         assert report["dtype"] == "float32"
         assert len(report["rows"]) == (len(TARGETS[path].rows) if found["backend"][0] == "torch" else 1)
         assert_as_told(report, {row.variant: row for row in TARGETS[path].rows}, found["backend"][0], "float32")
+    adam, sgd = (found["float32"][f"keras.optimizers:{name}"]["rows"][-1] for name in ("Adam", "SGD"))
+    assert NARROW in profiles(adam)
+    assert NARROW not in profiles(sgd)
 
 
 def test_compiled(found):

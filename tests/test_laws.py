@@ -48,8 +48,8 @@ def numpys(instance):
     return PythonCandidate(right.Right(right.machine_of(instance)), str(instance))
 
 
-def tried(family, machine, dtype="float64", **more):
-    return {found.law: found for found in laws.check(None, notation.parse(machine), dtype, family=family, **more)}
+def tried(family, machine, dtype="float64", factory=None, **more):
+    return {found.law: found for found in laws.check(factory, notation.parse(machine), dtype, family=family, **more)}
 
 
 def failed(found):
@@ -105,6 +105,66 @@ def test_a_native_obeys_what_is_about_one_machine(target):
     found = {each.law: each for each in laws.check(factory, row.instance, row=row)}
     assert {"sign", "other-tensors", "order", "ownership"} <= {name for name, each in found.items() if each.passed}
     assert {each.verdict for each in found.values() if not each.passed} <= {Verdict.NOT_SUPPORTED}
+
+
+class Optimistic:
+    """Has the rate 1 inside, whatever it is told of it, as ``optax.optimistic_gradient_descent`` does."""
+
+    def init(self, weights, hyperparameters):
+        return dict.fromkeys(weights)
+
+    def step(self, weights, gradients, state, step, hyperparameters):
+        lr, alpha, beta = (hyperparameters[name] for name in ("lr", "alpha", "beta"))
+        new = {}
+        for name, g in gradients.items():
+            before = -g if state[name] is None else state[name]
+            new[name] = np.asarray(weights[name] + lr * ((alpha + beta) * -g - beta * before), g.dtype)
+        return new, {name: -g for name, g in gradients.items()}
+
+
+def test_a_rate_that_is_written_in_the_claim_is_not_scaled():
+    """The step is of degree 1 in the rates that are left; a candidate need not be told the others."""
+    machine = "optimistic(sgd(lr=1))"
+    found = tried(None, machine, factory=lambda: PythonCandidate(Optimistic(), machine))
+    assert found["rate"].verdict is Verdict.EXACT
+    assert {each.verdict for each in found.values() if not each.passed} <= {Verdict.NOT_SUPPORTED}
+
+
+@pytest.mark.parametrize(
+    ("machine", "law", "applies"),
+    [
+        ("optimistic(sgd(lr=1))", "rate", True),
+        ("optimistic(sgd(lr=1), lr=1)", "rate", False),
+        ("adam#sgd(lr=1)", "direction-rate", False),
+        ("adam(lr=1)#sgd", "direction-rate", True),
+        ("graft(adam, sgd, eps=0.1)", "direction-rate-with-eps", False),
+    ],
+)
+def test_a_law_about_a_value_applies_where_the_claim_leaves_it_open(machine, law, applies):
+    assert (law in tried(reference, machine)) is applies
+
+
+class Fused(ReferenceCandidate):
+    """Moves a graft of anything by a unit of rounding, as a compiler may that fuses one program and not another."""
+
+    fused = True
+
+    def __init__(self, machine):
+        super().__init__(machine)
+        self._away = machine.startswith("graft")
+
+    def step(self, gradients, arguments):
+        found = super().step(gradients, arguments)
+        return np.nextafter(found, np.inf) if self._away else found
+
+
+def test_where_programs_are_fused_two_of_them_agree_within_the_budget():
+    (found,) = laws.check(None, notation.parse("adam"), family=lambda one: Fused(str(one)), only=["self"])
+    assert found.verdict is Verdict.EQUIVALENT
+    assert found.largest > 0
+    plain = type("Plain", (Fused,), {"fused": False})
+    (found,) = laws.check(None, notation.parse("adam"), family=lambda one: plain(str(one)), only=["self"])
+    assert found.verdict is Verdict.DIFFERENT
 
 
 # -- wrong ones --------------------------------------------------------------------------------------------------------

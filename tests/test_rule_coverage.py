@@ -58,6 +58,18 @@ _TESTS: dict[str, dict[str, tuple[str, ...]]] = {
         "test_gradient_and_loss_are_those_of_the_matrix": ("erratum-wilson-blocks",),
         "test_row_span_on_all_576_class_counts": ("erratum-wilson-closed-form",),
     },
+    "test_discovery": {
+        "test_a_ratio_is_never_made_up": ("correction-ratio",),
+        "test_all_groups_together_are_the_whole_step": ("correction-together",),
+        "test_the_running_median_reflects_its_edges": ("correction-smoothing",),
+        "test_the_largest_power_of_ten_below": ("correction-rounding", "erratum-power-of-ten"),
+    },
+    "test_corrections": {
+        "test_medians_of_steps_with_a_direction": ("correction-median",),
+        "test_mistakes_in_files": ("correction-file",),
+        "test_the_simulator_applies_constants_lines_and_powers": ("correction-factor", "correction-applied"),
+        "test_corrections_for_other_tensors": ("correction-groups",),
+    },
     "test_machines": {
         "test_refused_in_one_line": ("language-file", "language-names", "language-errors", "language-when"),
         "test_values_of_the_wrong_shape": ("language-hyperparameter-kinds",),
@@ -129,7 +141,7 @@ STATED = {
     **dict.fromkeys(
         [
             *("GS-erratum-transfer-direction", "GS-erratum-table-13", "GS-erratum-layer-1-value"),
-            *("GS-erratum-step-count", "GS-erratum-power-of-ten", "GS-erratum-decay-range"),
+            *("GS-erratum-step-count", "GS-erratum-decay-range"),
             "GS-erratum-replication",
         ],
         "about the text or a table of a paper; nothing here computes it",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
 import time
 from xml.etree import ElementTree as Xml
@@ -15,6 +16,7 @@ from graftsim_conformance.judge import CaseResult, Mode
 from graftsim_conformance.report import Failure
 from graftsim_conformance.subjects import Asked
 from graftsim_conformance.verdicts import Verdict
+from tests.suspects import Adam
 
 ADAM = ("adam(eps_placement=corrected)",)
 QUICK = Asked("tests.suspects:Adam", ADAM, quick=True)
@@ -97,6 +99,8 @@ def test_dtype_chooses_or_casts():
 MISTAKES = {
     "no machine": (Asked("tests.suspects:Adam"), "--as MACHINE"),
     "no module": (Asked("Adam", ADAM), "module:attribute"),
+    "no adapter": (Asked("graftsim_torh"), "did you mean 'graftsim_torch'"),
+    "no mode": (Asked("tests.suspects:family", mode="jit"), "a mode that it has (it has none); received 'jit'"),
     "no program": (Asked("./no_such_program", ADAM), "must be a program"),
     "no candidate": (Asked("tests.suspects:number", ADAM), "must be an optimizer that can be called"),
     "no object comes out": (Asked("tests.suspects:norm", ADAM), "when it is called without arguments"),
@@ -136,6 +140,20 @@ def test_a_hang_times_out():
     asked = Asked("tests.suspects:Hanging", ADAM, only="adam-corrected.mixed", seconds=0.2)
     report = suite.run(asked)
     assert report.claims[0].verdict is Verdict.TIMED_OUT
+
+
+class Stuck(Adam):
+    """It hangs in a loop of C, between whose turns no alarm is heard."""
+
+    def step(self, *arguments):
+        return sum(itertools.repeat(0))
+
+
+def test_a_hang_in_an_extension_times_out_in_a_process_of_its_own():
+    asked = Asked("tests.test_suite:Stuck", ADAM, only="adam-corrected.mixed", seconds=0.02)
+    (first, *_) = suite.run(asked, processes=2).claims[0].results
+    assert first.verdict is Verdict.TIMED_OUT
+    assert "in step" in first.detail
 
 
 def test_a_candidate_that_kills_its_process_is_judged_case_by_case():
@@ -232,13 +250,17 @@ def test_junit_counts_and_escapes():
     [
         ("Machines", "adam#sgd"),
         ("Machines", "graft(graft(momentum, adagrad, partition=global), graft(lion, sgd, partition=row))"),
+        ("Machines", "scaled(adam#sgd, factor={'w': 0.5, 'b': 2, 's': 0.25})"),
         ("Grafts", "sgd#adam"),
+        ("Grafts", "(adam#sgd)#(adam#sgd)"),
         ("Grafts", "graft(momentum(form=heavy_ball, first_step=copy), sgd, partition=tensor)"),
     ],
 )
 def test_no_false_alarm_for_the_torch_adapter(target, machine):
     report = suite.run(Asked(f"graftsim_conformance.torch_adapter:{target}", (machine,)))
     assert report.passed, "\n".join(report.lines())
+    (claim,) = report.claims
+    assert len(claim.composition) == ("graft(" in claim.claim.machine[:6]) * len(claim.claim.cases)
     assert "torch" in report.subject.versions
     assert len(report.claims[0].laws) >= 9
 

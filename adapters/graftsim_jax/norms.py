@@ -26,6 +26,10 @@ Axis = str | tuple[str, ...] | None
 LOW, HIGH = 2.0**625, 2.0**-514
 """At these scales the squares of the smallest and of the largest float64 numbers are in range."""
 
+SMALL, LARGE = 2.0**-400, 2.0**400
+"""Numbers that count at the scale LOW are at most SMALL, at HIGH at least LARGE: with one above SMALL the plain sum is
+trusted, and where that sum overflows what lies below LARGE is nothing beside it."""
+
 TRUSTED = 2.0**-930
 """A plain sum of squares above it has lost less to underflow than to rounding, for up to 2^38 terms: each loses at
 most 2^-1022, where subnormal numbers are flushed."""
@@ -55,7 +59,7 @@ def norms(groups: Groups, axis: Axis, *sides: Arrays) -> tuple[tuple[jax.Array, 
             by_leaf = [_squares(cut, leaves) for cut, *leaves in zip(groups.cuts, *sides, strict=True)]
             totals = [[of_sides[i] for of_sides in by_leaf] for i in range(len(sides))]
             return _each(jnp.sqrt, _pooled(groups, axis, totals))
-        scaled = [[_square(x * s) for x in map(wide, leaves)] for s in (LOW, 1.0, HIGH) for leaves in sides]
+        scaled = [[_square(scale(x)) for x in map(wide, leaves)] for scale in SCALES for leaves in sides]
         found, n = sums(groups, axis, scaled), len(sides)
         return tuple(tuple(map(_root, *found[side::n])) for side in range(n))
 
@@ -88,6 +92,19 @@ def _square(x: jax.Array) -> jax.Array:
     """The square, of |x|: XLA would take wide(x) for one value with that of the product later, and write it out."""
     size = wide(jnp.abs(x))
     return size * size
+
+
+def _low(x: jax.Array) -> jax.Array:
+    """x at the scale LOW. The choice is also what keeps XLA from squaring x and LOW each for itself, which it does for
+    an array of one number."""
+    return jnp.where(jnp.abs(x) > SMALL, 0.0, x * LOW)
+
+
+def _high(x: jax.Array) -> jax.Array:
+    return jnp.where(jnp.abs(x) < LARGE, 0.0, x * HIGH)
+
+
+SCALES = (_low, lambda x: x, _high)
 
 
 def _over(x: jax.Array, norm: jax.Array) -> jax.Array:

@@ -60,9 +60,14 @@ class Composite(keras.optimizers.Optimizer):  # type: ignore[misc]
         return self._held.children
 
     def propose(self, gradients: Sequence[Tensor], weights: Sequence[Any], count: Tensor) -> list[Tensor]:
-        """The steps from these weights, decay included; nothing moves but state."""
-        steps = [child.propose(gradients, weights, count) for child in self.children]
-        found = self.combine(steps, [self._get_variable_index(weight) for weight in weights], count)
+        """The steps from these weights, decay included; nothing moves but state.
+
+        Children do not see variables without coordinates: Keras cannot add to these in a TensorFlow graph.
+        """
+        given = [i for i, weight in enumerate(weights) if 0 not in weight.shape]
+        found = [ops.zeros(weight.shape, weight.dtype) for weight in weights]
+        for i, step in zip(given, self._proposed(gradients, weights, given, count), strict=True):
+            found[i] = step
         if self.weight_decay is None:
             return found
         with wide_mode():
@@ -71,6 +76,13 @@ class Composite(keras.optimizers.Optimizer):  # type: ignore[misc]
             self._decayed(step, weight, coefficient) if self._use_weight_decay(weight) else step
             for step, weight in zip(found, weights, strict=True)
         ]
+
+    def _proposed(
+        self, gradients: Sequence[Tensor], weights: Sequence[Any], given: list[int], count: Tensor
+    ) -> list[Tensor]:
+        of_given = [weights[i] for i in given]
+        steps = [child.propose([gradients[i] for i in given], of_given, count) for child in self.children]
+        return self.combine(steps, [self._get_variable_index(weight) for weight in of_given], count)
 
     @staticmethod
     def _decayed(step: Tensor, weight: Any, coefficient: Tensor) -> Tensor:
@@ -91,7 +103,8 @@ class Composite(keras.optimizers.Optimizer):  # type: ignore[misc]
     def _move(self, gradients: list[Tensor], weights: list[Any]) -> None:
         steps = self.propose(gradients, weights, self._iterations)
         for weight, step in zip(weights, steps, strict=True):
-            self.assign_add(weight, step)
+            if 0 not in weight.shape:
+                self.assign_add(weight, step)
 
     def _apply_weight_decay(self, variables: Any) -> None:
         """Nothing: decay is part of the step, so that children see the weights as they are."""

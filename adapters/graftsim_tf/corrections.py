@@ -5,33 +5,34 @@ Groups have the names of a partition's groups of the model's paths::
     partition: tensor
     factors:
       dense/bias: 12.5
-      dense/kernel: 0.75
+      dense/kernel: {c: 0.75, alpha: -0.27}
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from graftsim import corrections as files
+from graftsim.corrections import Corrections, Given
 from graftsim.corrections import discover as discover
 from graftsim_tf.backends import Tensor, number, wide, wide_mode
 from graftsim_tf.children import admit
-from graftsim_tf.composite import Composite
+from graftsim_tf.composite import Composite, check_number
 from graftsim_tf.partitions import Groups, check, groups_of
 
 
-def save_corrections(path: str | Path, factors: Mapping[str, float], partition: str = "tensor") -> None:
+def save_corrections(path: str | Path, factors: Mapping[str, Given], partition: str = "tensor") -> None:
     """Write a file of corrections, atomically. Factors are written with all their digits."""
     files.save(path, factors, check(partition))
 
 
-def corrections(optimizer: Any, source: str | Path | Mapping[str, float], partition: str | None = None) -> Corrected:
+def corrections(optimizer: Any, source: str | Path | Mapping[str, Given], partition: str | None = None) -> Corrected:
     """An optimizer whose step is multiplied by a factor in each group.
 
     ``corrections(keras.optimizers.SGD(1.0, momentum=0.9), "corrections.yaml")`` is a Keras optimizer like any other.
@@ -46,46 +47,50 @@ def corrections(optimizer: Any, source: str | Path | Mapping[str, float], partit
             that are not exactly those of the variables.
     """
     found = files.read(source)
-    return Corrected(optimizer, found.factors, partition=partition or found.partition)
+    return Corrected(optimizer, found.factors, partition=partition or found.partition, scale=found.scale)
 
 
 @keras.saving.register_keras_serializable(package="graftsim")
 class Corrected(Composite):
-    """What :func:`corrections` returns: the step of an optimizer times a factor in each group, as in ``scaled``.
+    """What :func:`corrections` returns: the step of an optimizer times a factor in each group, as in ``corrected``.
 
-    The product is formed in float64 and rounded once to the variable's dtype.
+    The product is formed in float64 and rounded once to the variable's dtype. ``scale`` multiplies all factors.
     """
 
     def __init__(
         self,
         inner: Any,
-        factors: Mapping[str, float],
+        factors: Mapping[str, Given],
         *,
         partition: str = "tensor",
+        scale: float = 1.0,
         name: str = "corrected",
         **options: Any,
     ) -> None:
         child = admit(inner, "inner")
         super().__init__(name=name, **options)
-        self.inner, self.partition = child, check(partition)
-        self._factors = _Factors(files.read(factors))
+        self.inner, self.partition, self.scale = child, check(partition), check_number("scale", scale)
+        self._given = dataclasses.replace(files.read(factors), scale=scale)
+        self._table = _Table()
 
     def optimizers(self) -> list[Any]:
         return [self.inner]
 
     def prepare(self, variables: Sequence[Any]) -> None:
-        self._factors.fit(groups_of(self.partition, variables))
+        self._table.fit(self._given, groups_of(self.partition, variables))
 
     def combine(self, steps: list[list[Tensor]], indices: list[int], count: Tensor) -> list[Tensor]:
         with wide_mode():
+            factors = [self._table.at(i, count) for i in indices]
             return [
-                ops.cast(ops.multiply(number(self._factors.of(i)), wide(step)), step.dtype)
-                for i, step in zip(indices, steps[0], strict=True)
+                ops.cast(ops.multiply(factor, wide(step)), step.dtype)
+                for factor, step in zip(factors, steps[0], strict=True)
             ]
 
     def get_config(self) -> dict[str, Any]:
         inner = keras.saving.serialize_keras_object(self.inner)
-        own = {"inner": inner, "factors": dict(self._factors.given.factors), "partition": self.partition}
+        factors = {name: factor.document() for name, factor in self._given.factors.items()}
+        own = {"inner": inner, "factors": factors, "partition": self.partition, "scale": self.scale}
         return {**super().get_config(), **own}
 
     @classmethod
@@ -94,16 +99,22 @@ class Corrected(Composite):
         return cls(**{**config, "inner": inner})
 
 
-class _Factors:
-    """Factors by name, and for each variable those of its groups in the shape in which they multiply its step."""
+class _Table:
+    """For each variable c0, c1, c and alpha of its groups, in the shape in which they multiply its step."""
 
-    def __init__(self, given: files.Corrections) -> None:
-        self.given, self._of_variables = given, list[Any]()
+    def __init__(self) -> None:
+        self._constant, self._rows = True, list[Any]()
 
-    def fit(self, groups: Groups) -> None:
-        self.given.check_groups(groups.names)
-        values = np.array([self.given.factors[name] for name in groups.names], np.float64)
-        self._of_variables = groups.by_variable(values)
+    def fit(self, given: Corrections, groups: Groups) -> None:
+        given.check_groups(groups.names)
+        self._constant = given.constant
+        self._rows = list(zip(*(groups.by_variable(row) for row in given.table(groups.names)), strict=True))
 
-    def of(self, index: int) -> Any:
-        return self._of_variables[index]
+    def at(self, index: int, count: Tensor) -> Tensor:
+        """A variable's factors at step ``count`` + 1 in float64: the larger of c0 + c1 t + c t^alpha and 0."""
+        c0, c1, c, alpha = map(number, self._rows[index])
+        if self._constant:
+            return c0
+        step = ops.add(wide(count), number(1.0))
+        line = ops.add(c0, ops.multiply(c1, step))
+        return ops.maximum(ops.add(line, ops.multiply(c, ops.power(step, alpha))), number(0.0))

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
+from keras.optimizers.schedules import LearningRateSchedule
 
 import graftsim
 from graftsim import notation
@@ -23,6 +24,8 @@ from graftsim_tf.backends import Tensor
 from graftsim_tf.composite import Composite
 from graftsim_tf.partitions import names_of
 
+SERIALIZED = keras.saving.serialize_keras_object
+DESERIALIZED = keras.saving.deserialize_keras_object
 COMMON = ("lr", "magnitude.lr", "inner.lr")
 
 
@@ -33,8 +36,9 @@ def machine(expression: str, **hyperparameters: Any) -> Machine:
 
     Args:
         expression: a machine's name, or an expression in the notation of ``spec/language.md``.
-        hyperparameters: numbers by name, or by path as in ``**{"magnitude.lr": 0.1}``. Options and schedules are text
-            inside the expression.
+        hyperparameters: by name, or by path as in ``**{"magnitude.lr": 0.1}``: a number, or a ``LearningRateSchedule``,
+            a function of the number of steps done whose values are not checked. Options and the spec's own schedules
+            are text inside the expression.
 
     Raises:
         ValueError: an unknown machine or hyperparameter, a number outside its domain; another backend than tensorflow.
@@ -51,7 +55,7 @@ class Machine(Composite):
     """
 
     def __init__(
-        self, expression: str, hyperparameters: Mapping[str, float], *, name: str = "machine", **options: Any
+        self, expression: str, hyperparameters: Mapping[str, Any], *, name: str = "machine", **options: Any
     ) -> None:
         if backends.NAME != "tensorflow":
             raise ValueError(
@@ -61,11 +65,12 @@ class Machine(Composite):
         if options.get("weight_decay") is not None:
             raise ValueError("a machine's weight decay is part of its expression, as in decay_decoupled(adam)")
         instance = notation.parse(expression)
+        scheduled = {path: value for path, value in hyperparameters.items() if isinstance(value, LearningRateSchedule)}
         for path, value in hyperparameters.items():
-            instance = _set(instance, path.split("."), float(value), path)
+            instance = _set(instance, path.split("."), None if path in scheduled else float(value), path)
         super().__init__(name=name, **options)
         self.expression, self._given = expression, dict(hyperparameters)
-        self._evaluated = _Evaluated(instance)
+        self._evaluated = _Evaluated(instance, scheduled)
         self._slots: list[Any] = []
         self._infos: list[Any] = []
         self._rate: Any = None
@@ -76,7 +81,8 @@ class Machine(Composite):
     def prepare(self, variables: Sequence[Any]) -> None:
         made = self._evaluated.build(variables)
         program, arithmetic = made.program, made.arithmetic
-        first = initial_state(program, arithmetic)
+        told = {path: float(backends.numpy(schedule(0))) for path, schedule in made.scheduled.items()}
+        first = initial_state(program, arithmetic, told)
         for path, slot in program.slots.items():
             dtype = program.dtype.name if slot.kind.rank >= Rank.COORDINATE else "float64"
             variable = self.add_variable((slot.kind.count(program.layout),), dtype=dtype, name=path.replace(".", "_"))
@@ -97,7 +103,9 @@ class Machine(Composite):
             raise ValueError(f"a machine needs a gradient for each of its variables; {len(weights)} have one")
         values: dict[str, Any] = {"step": ops.reshape(ops.cast(count, "float64") + 1, (1,))}
         for path, parameter in program.parameters.items():
-            values[path] = evaluate(parameter.node, values, arithmetic)
+            told = made.scheduled.get(path)
+            value = evaluate(parameter.node, values, arithmetic) if told is None else backends.wide(told(count))
+            values[path] = value if told is None else ops.reshape(value, (1,))
         if made.rate is not None:
             values[made.rate] = ops.reshape(ops.convert_to_tensor(self._rate), (1,))
         values |= {"w": made.flat(weights), "g": made.flat(gradients)}
@@ -139,18 +147,21 @@ class Machine(Composite):
         return program.kinds[program.info[path]].partition.names
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "expression": self.expression, "hyperparameters": dict(self._given)}
+        given = {path: SERIALIZED(value) for path, value in self._given.items()}
+        return {**super().get_config(), "expression": self.expression, "hyperparameters": given}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Machine:
-        return cls(**config)
+        given = config["hyperparameters"]
+        made = {path: DESERIALIZED(value, custom_objects=custom_objects) for path, value in given.items()}
+        return cls(**{**config, "hyperparameters": made})
 
 
 class _Evaluated:
-    """An instance of a machine, and its program once there are variables."""
+    """An instance of a machine with its schedules, and its program once there are variables."""
 
-    def __init__(self, instance: Instance) -> None:
-        self.instance = instance
+    def __init__(self, instance: Instance, scheduled: Mapping[str, LearningRateSchedule]) -> None:
+        self.instance, self.scheduled = instance, scheduled
         self.program: Program
         self.arithmetic: Any
         self.rate: str | None = None
@@ -166,7 +177,8 @@ class _Evaluated:
         self.program = graftsim.build(self.instance, layout, dtypes.pop())
         self.arithmetic = Arithmetic(self.program)
         found = [path for path in COMMON if path in self.program.parameters]
-        self.rate = next((path for path in found if _plain(self.program.parameters[path].node)), None)
+        nodes = {path: self.program.parameters[path].node for path in found if path not in self.scheduled}
+        self.rate = next((path for path, node in nodes.items() if _plain(node)), None)
         return self
 
     def flat(self, parts: Sequence[Any]) -> Tensor:
@@ -187,8 +199,8 @@ def _plain(node: Node) -> bool:
     return node.operator == "number"
 
 
-def _set(instance: Instance, path: list[str], number: float, whole: str) -> Instance:
-    """The instance with a hyperparameter set to a number."""
+def _set(instance: Instance, path: list[str], number: float | None, whole: str) -> Instance:
+    """The instance with a hyperparameter set to a number, or, for None, checked to exist."""
     first, *rest = path
     known = instance.children if rest else instance.machine.hyperparameters
     if first not in known:
@@ -196,8 +208,9 @@ def _set(instance: Instance, path: list[str], number: float, whole: str) -> Inst
     if rest:
         child = _set(instance.children[first], rest, number, whole)
         return dataclasses.replace(instance, children={**instance.children, first: child})
-    if number not in instance.machine.hyperparameters[first].domain:
-        raise ValueError(
-            f"{whole} must lie in {instance.machine.hyperparameters[first].domain.text}; received {number:g}"
-        )
+    row = instance.machine.hyperparameters[first]
+    if number is None:
+        number = row.default if row.default is not None else 1.0  # never read: a schedule stands in its place
+    elif number not in row.domain:
+        raise ValueError(f"{whole} must lie in {row.domain.text}; received {number:g}")
     return dataclasses.replace(instance, settings={**instance.settings, first: Number(number)})

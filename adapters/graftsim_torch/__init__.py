@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from graftsim_torch.corrections import corrections as corrections
     from graftsim_torch.corrections import discover as discover
     from graftsim_torch.corrections import save_corrections as save_corrections
+    from graftsim_torch.corrections import scheduled_corrections as scheduled_corrections
     from graftsim_torch.machine import machine as machine
     from graftsim_torch.recorder import Recorder as Recorder
     from graftsim_torch.recorder import silent as silent
@@ -23,6 +24,7 @@ _LATER = {
     "corrections": "corrections",
     "discover": "corrections",
     "save_corrections": "corrections",
+    "scheduled_corrections": "corrections",
     "machine": "machine",
     "Recorder": "recorder",
     "silent": "recorder",

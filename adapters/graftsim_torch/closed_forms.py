@@ -4,6 +4,8 @@ Each function takes one param group of the native optimizer, its state of each t
 state_dict is the native's), the weights and the gradients, advances the state as the native does, and returns the
 steps. They have the bits that the native leaves in weights of zero, but for a rate that stands beside the tensors; on a
 CPU Adam and AdamW are torch's fused ones, where they may be. Weights are read only where there is decay.
+
+Where eps is 0, a coordinate that never had a gradient stands still (GS-arithmetic-quotient); a native's 0 / 0 is NaN.
 """
 
 from __future__ import annotations
@@ -91,10 +93,12 @@ def _adam_of_parts(
         torch._foreach_div_(roots, [c * -r for c, r in zip(corrections, rates, strict=True)])
         for root, rate in zip(roots, rates, strict=True):
             root.add_(group["eps"] / -rate)
-        return _divided(means, roots)
+        return _divided(means, roots, group["eps"])
     torch._foreach_div_(roots, corrections)
     torch._foreach_add_(roots, group["eps"])
     found = list(torch._foreach_mul(means, [-rate for rate in rates]))  # the product first, as torch's addcdiv does
+    if group["eps"] == 0:
+        return _divided(found, roots, 0.0)
     torch._foreach_div_(found, roots)
     return found
 
@@ -111,7 +115,7 @@ def adagrad(group: Mapping[str, Any], states: list[State], weights: Tensors, gra
     roots = torch._foreach_sqrt(sums)
     torch._foreach_add_(roots, group["eps"])
     rates = [-group["lr"] / (1 + (t - 1) * group["lr_decay"]) for t in _times_of(group, steps)]
-    return Steps(_divided(grads, roots), _vector(rates, grads[0]))
+    return Steps(_divided(grads, roots, group["eps"]), _vector(rates, grads[0]))
 
 
 def rmsprop(group: Mapping[str, Any], states: list[State], weights: Tensors, grads: Tensors) -> Steps:
@@ -136,9 +140,12 @@ def rmsprop(group: Mapping[str, Any], states: list[State], weights: Tensors, gra
     if group["momentum"] > 0:
         buffers = _slots(states, "momentum_buffer")
         torch._foreach_mul_(buffers, group["momentum"])
-        torch._foreach_addcdiv_(buffers, grads, roots)
+        if group["eps"] == 0:
+            torch._foreach_add_(buffers, _divided(grads, roots, 0.0))
+        else:
+            torch._foreach_addcdiv_(buffers, grads, roots)
         return Steps(buffers, equal_rates(grads, -group["lr"]), spare=False)
-    return Steps(_divided(grads, roots), equal_rates(grads, -group["lr"]))
+    return Steps(_divided(grads, roots, group["eps"]), equal_rates(grads, -group["lr"]))
 
 
 RULES: dict[type, Rule] = {
@@ -204,14 +211,17 @@ def _times_of(group: Mapping[str, Any], steps: Tensors) -> list[Any]:
 
 def _may_be_fused(group: Mapping[str, Any], tensors: Tensors) -> bool:
     """Whether torch's fused kernel may be used: it walks through memory as it lies, and was not refused by a flag."""
-    if group.get("foreach") or group.get("fused") is False or torch.compiler.is_compiling():
+    if group.get("foreach") or group.get("fused") is False or torch.compiler.is_compiling() or group["eps"] == 0:
         return False
     there = group.get("fused") or (tensors[0].device.type == "cpu" and not group.get("capturable", False))
     return bool(there) and all(tensor.is_contiguous() for tensor in tensors)
 
 
-def _divided(numerators: Tensors, denominators: Tensors) -> Tensors:
-    """a / b for each pair, in the place of b where that takes no launches of its own."""
+def _divided(numerators: Tensors, denominators: Tensors, eps: float) -> Tensors:
+    """a / b for each pair, in the place of b where that takes no launches of its own; b is 0 only where eps is."""
+    if eps == 0:
+        pairs = zip(numerators, denominators, strict=True)
+        return [torch.where((b == 0) & torch.isfinite(a), 0.0, a / b) for a, b in pairs]
     if denominators[0].device.type != "cpu" or torch.compiler.is_compiling():
         return list(torch._foreach_div(numerators, denominators))
     return [torch.div(a, b, out=b) for a, b in zip(numerators, denominators, strict=True)]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from graftsim_torch import checkpoints, children, chunks, closed_forms, groups, partitions, recovery
+from graftsim_torch import checkpoints, children, chunks, closed_forms, groups, partitions, proposals, recovery
 from graftsim_torch.children import BlackBox, Child, ClosedForm
 from graftsim_torch.chunks import Chunk
 from graftsim_torch.info import Info, Numbers
+from graftsim_torch.proposals import Watch
 from graftsim_torch.scaling import Scaling
 from graftsim_torch.steps import Steps, add_scaled, graft_coordinates, scaled
 
@@ -39,6 +40,8 @@ class Graft(Optimizer):  # type: ignore[misc]
 
     ``param_groups`` are the magnitude's, so a scheduler acts on the magnitude; ``opt.magnitude`` and ``opt.direction``
     are the children, and a scheduler may be given either. ``opt.info`` has the norms and ratios of the last step.
+    ``opt.watch`` may be set to a function of a role, a parameter and that child's own step for it, as a float64 tensor;
+    it is called within each step, is not part of checkpoints, and costs nothing while it is None.
 
     Parameters may be float32 or float64, or float16 or bfloat16, whose steps and state are kept in float32 and rounded
     into the weights once.
@@ -48,6 +51,8 @@ class Graft(Optimizer):  # type: ignore[misc]
         ValueError: an unknown key of a param group or partition, eps or scale below 0, an optimizer that cannot be
             grafted, ``differentiable=True``.
     """
+
+    watch: Watch | None = None
 
     def __init__(
         self,
@@ -209,8 +214,8 @@ class Graft(Optimizer):  # type: ignore[misc]
             return self._coordinates(chunk, params)
         lengths: dict[str, list[Tensor]] = {role: [] for role in groups.ROLES}
         proposed = []
-        for role, piece in self._order(chunk):
-            steps = self._children[role].propose(piece)
+        for role, piece in proposals.order(self._children, chunk):
+            steps = proposals.proposed(self._children[role], role, piece, self.watch)
             lengths[role].append(scaling.lengths([param for part in piece for param in part.params], steps))
             if role == "direction":
                 proposed.append(steps)
@@ -218,35 +223,13 @@ class Graft(Optimizer):  # type: ignore[misc]
         both = scaling.pooled(params, [torch.cat(each) if len(each) > 1 else each[0] for each in lengths.values()])
         ratio, factor = scaling.ratio(both[0], both[1], self.eps, self.scale)
         steps = Steps.join(proposed)
-        error = self._error(chunk, params, steps, both[1])
+        error = proposals.direction_error(self._children["direction"], scaling, chunk, steps, both[1])
         return steps, scaling.factors(params, factor, steps.tensors), [Numbers(both[0], both[1], ratio, error)]
 
-    def _order(self, chunk: Chunk) -> Iterator[tuple[str, Chunk]]:
-        """Which child proposes for which piece, and when: both for a piece while it is in the cache, if they can."""
-        if all(child.streams for child in self._children.values()):
-            for piece in chunks.pieces(chunk):
-                yield from ((role, piece) for role in groups.ROLES)
-            return
-        for role in groups.ROLES:
-            yield from ((role, piece) for piece in (chunks.pieces(chunk) if self._children[role].streams else [chunk]))
-
     def _coordinates(self, chunk: Chunk, params: list[Tensor]) -> tuple[Steps, Tensor, list[Numbers]]:
-        m, d = (self._children[role].propose(chunk) for role in groups.ROLES)
+        m, d = (proposals.proposed(child, role, chunk, self.watch) for role, child in self._children.items())
         factor = torch.ones(len(params), dtype=torch.float64, device=d.tensors[0].device)
         return graft_coordinates(m, d, self.eps, self.scale), factor, []
-
-    def _error(self, chunk: Chunk, params: list[Tensor], steps: Steps, n_d: Tensor) -> Tensor | None:
-        """u |w| / |d| where the direction was run on the weights; see :class:`Info`."""
-        child = self._children["direction"]
-        if not isinstance(child, BlackBox) or child.knowledge.blind:
-            return None
-        dtype = steps.tensors[0].dtype
-        weights = Steps([weight.to(dtype) for part in chunk for weight in part.weights], spare=False)
-        length = self._scaling.pooled(params, [self._scaling.lengths(params, weights)])[0]
-        unit = torch.finfo(dtype).eps / 2
-        if child.amplified:
-            unit = unit * max(recovery.near_one(group["lr"])[1] for group in self.direction.param_groups)
-        return torch.where(n_d > 0, unit * length / n_d, 0.0)
 
     def _params(self) -> list[Tensor]:
         return [param for group in self.param_groups for param in group["params"]]

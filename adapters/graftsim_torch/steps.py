@@ -40,6 +40,10 @@ class Steps:
             rates = torch.cat([part._rates().to(device) for part in parts])
         return Steps(tensors, rates, all(part.spare for part in parts))
 
+    def wide(self) -> list[Tensor]:
+        """The steps themselves, in float64: the product of a rate and a float32 number is rounded once, to 53 bits."""
+        return [tensor.to(torch.float64) * rate for tensor, rate in zip(self.tensors, self._rates(), strict=True)]
+
     def _rates(self) -> Tensor:
         if self.rates is not None:
             return self.rates
@@ -65,16 +69,22 @@ def scaled(steps: Steps, factors: Tensor | list[Tensor]) -> Steps:
     if not steps.tensors:
         return steps
     coarse, fine = _halves(steps, factors)
-    tensors = torch._foreach_mul(steps.tensors, fine)
+    tensors = list(steps.tensors)
+    if steps.spare:
+        torch._foreach_mul_(tensors, fine)
+    else:
+        tensors = list(torch._foreach_mul(tensors, fine))
     if coarse:
         torch._foreach_mul_(tensors, coarse)
-    return Steps(list(tensors))
+    return Steps(tensors)
 
 
 def add_scaled(weights: Sequence[Tensor], steps: Steps, factors: Tensor | list[Tensor]) -> None:
     """w <- w + factor * step; weights of 16 bits are rounded once, at the end."""
     if not steps.tensors:
         return
+    if isinstance(factors, list):  # rounded before it is added, so that A#A has A's bits (GS-graft-self)
+        steps, factors = scaled(steps, factors), torch.ones(len(steps.tensors), dtype=torch.float64)
     coarse, fine = _halves(steps, factors)
     tensors = steps.tensors
     if coarse and steps.spare:

@@ -58,6 +58,8 @@ DECAYED: Mapping[str, str] = {
 
 TABLES: Mapping[str, str] = {
     "table-groups": "scaled(adam#sgd, factor={'w': 0.5, 'b': 2, 's': 0.25})",
+    "table-corrected": "corrected(adam#sgd, c0={'w': 0.5, 'b': 0, 's': 0.25}, c1={'w': 0.125, 'b': 0, 's': -0.0625}, "
+    "c={'w': 0, 'b': 2, 's': 0}, alpha=-0.27)",
     "table-coordinates": "rank_one(v={'w': [[0.5, -2, 1, 0.25], [-0.75, 3, 1, -1], [0.125, 2, -0.5, 1.5]], "
     "'b': [0.75, -3, 1, 0.5, 2], 's': -1})",
 }

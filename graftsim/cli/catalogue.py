@@ -25,6 +25,7 @@ EXAMPLE: dict[str, tuple[int, ...]] = {"w": (2, 3), "b": (3,)}
 def list_all() -> None:
     """Print the catalogue."""
     from graftsim import problems, runs
+    from graftsim.experiments.search import spaces
     from graftsim_conformance import dialects
 
     console = Console()
@@ -41,6 +42,7 @@ def list_all() -> None:
         "Partitions": [escape(text) for text in partitions.NAMES.values()],
         "Problems": problems.NAMES,
         "Runs": runs.names(),
+        "Search spaces": spaces.names(),
         "Targets that can be checked": list(dialects.targets()),
     }.items():
         console.print(f"\n[italic]{title}[/]")

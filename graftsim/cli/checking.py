@@ -44,16 +44,18 @@ def main(
     targets: Sequence[str], how: Mapping[str, Any], outputs: Outputs, processes: int, fresh: bool, list_only: bool
 ) -> int:
     """Judge targets, or list their cases; ``how`` has the other fields of a request."""
+    from graftsim_conformance.certificates import table
     from graftsim_conformance.subjects import Asked
 
     if not targets:
         raise GraftsimError("name a target, such as torch.optim:Adam; graftsim list prints those that are known")
+    targets = [target for name in targets for target in table.targets(name)]
     if how["dtype"] not in (None, "float64", "float32"):
         raise GraftsimError(f"--dtype must be float64 or float32; received {how['dtype']!r}")
     if processes < 1:
         raise GraftsimError(f"-j must be at least 1; received {processes}")
     if outputs.certificate and len(targets) != 1:
-        raise GraftsimError(f"a certificate is of one target; received {len(targets)}")
+        raise GraftsimError(f"a certificate is of one target; received {', '.join(targets)}")
     asked = [Asked(target, **how) for target in targets]
     return list_cases(asked) if list_only else check(asked, outputs, processes, fresh)
 

@@ -76,14 +76,14 @@ def ended_together(rank: int, size: int, abort: Callable[[int], object]) -> Iter
             raise
         sys.exit(2)
     except BaseException as error:  # others wait for this rank, whatever it was
-        code, why = _outcome(error)
+        code, why = outcome(error)
         _say(f"graftsim: rank {rank} of {size}: {why}")
         abort(code)
         raise
 
 
-def _outcome(error: BaseException) -> tuple[int, str]:
-    """Exit code and reason."""
+def outcome(error: BaseException) -> tuple[int, str]:
+    """The exit code of a rank that raised this, and the reason."""
     match error:
         case GraftsimError():
             return 2, str(error)

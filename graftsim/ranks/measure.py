@@ -1,35 +1,82 @@
-"""What a sum over ranks costs: ``mpiexec -n 4 python -m graftsim.ranks.measure`` prints one line a size, on rank 0."""
+"""What ranks cost, measured; rank 0 prints.
+
+``mpiexec -n 4 python -m graftsim.ranks.measure`` times sums over ranks, one line a size, and fits the model of
+:mod:`graftsim.ranks.costs`. With a number of coordinates, ``... graftsim.ranks.measure 1e8``, it times steps of
+Adam#SGD in float32 with one norm a tensor: for strong scaling, do that at 1 rank, 2 ranks and so on.
+"""
 
 from __future__ import annotations
 
 import statistics
+import sys
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from graftsim.compiler import build
+from graftsim.engine import Engine
+from graftsim.errors import GraftsimError
+from graftsim.layouts import Layout
 from graftsim.ranks import costs
 from graftsim.ranks.communicator import Communicator
-from graftsim.ranks.mpi import World
+from graftsim.ranks.engine import RankEngine
+from graftsim.record import Moment
 from graftsim.sums import REGISTERS
 
 GROUPS = (1, 10, 100, 1_000, 10_000, 100_000)
 REPEATS = 30
+TENSORS, MACHINE, STEPS = 50, "adam#sgd", 3
+LARGEST = 1e10
 
 
 def seconds(communicator: Communicator, groups: int, dtype: str, repeats: int) -> list[float]:
     """The times of additions of so many rows, on this rank."""
     rows = np.ones((groups, REGISTERS[dtype].width), np.int64)
-    found = []
-    for _ in range(repeats + 2):
-        communicator.gather(np.zeros(1), [1] * communicator.size)  # so that all begin together
-        begin = time.perf_counter()
-        communicator.add(rows)
-        found.append(time.perf_counter() - begin)
-    return found[2:]
+    return [_timed(communicator, lambda: communicator.add(rows)) for _ in range(repeats + 2)][2:]
 
 
-def main() -> None:
-    world = World()
+@dataclass(frozen=True)
+class Steps:
+    """Seconds of this rank: to build its program, and of each step and each gathering of the weights."""
+
+    building: float
+    steps: list[float]
+    gatherings: list[float]
+
+
+def steps(communicator: Communicator, size: int, repeats: int = STEPS) -> Steps:
+    """Times of steps over ``size`` coordinates, cut over the ranks; each rank has the gradient of its shard."""
+    begin = time.perf_counter()
+    ends = [size * number // TENSORS for number in range(TENSORS + 1)]
+    layout = Layout.of({f"w{number}": (ends[number + 1] - ends[number],) for number in range(TENSORS)})
+    engine = RankEngine(build(MACHINE, layout, "float32"), communicator)
+    building = time.perf_counter() - begin
+    mine = engine.program.layout.size
+    gradient = np.cos(np.arange(mine, dtype=np.float32))
+    moment = Moment(0, np.zeros(mine, np.float32), Engine(engine.program).initial_state(), {})
+    found = Steps(building, [], [])
+
+    def step() -> None:
+        nonlocal moment
+        moment = moment.after(engine.engine.step(moment.weights, gradient, moment.state, moment.step + 1))
+
+    step()  # which is not counted: pages are new, tables are filled
+    for _ in range(repeats):
+        found.steps.append(_timed(communicator, step))
+        found.gatherings.append(_timed(communicator, lambda: engine.weights(moment)))
+    return found
+
+
+def _timed(communicator: Communicator, work: Callable[[], object]) -> float:
+    communicator.gather(np.zeros(1), [1] * communicator.size)  # so that all begin together
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def _report_additions(world: Communicator) -> None:
     sizes, least = [], []
     for dtype in REGISTERS:
         for groups in GROUPS:
@@ -49,5 +96,35 @@ def main() -> None:
         )
 
 
+def _report_steps(world: Communicator, size: int) -> None:
+    found = steps(world, size)
+    if world.rank == 0:
+        print(
+            f"{world.size} ranks, {size:g} coordinates: building {found.building:.2f} s, "
+            f"a step {min(found.steps):.3f} s least, {statistics.median(found.steps):.3f} s median, "
+            f"gathering the weights {min(found.gatherings):.3f} s least",
+            flush=True,
+        )
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The command."""
+    from graftsim.ranks.mpi import World
+
+    world = World()
+    if not arguments:
+        _report_additions(world)
+        return
+    try:
+        size = float(arguments[0])
+    except ValueError:
+        size = 0.0
+    if not (TENSORS <= size <= LARGEST and size == int(size)):
+        raise GraftsimError(
+            f"the number of coordinates must be whole, from {TENSORS} to {LARGEST:g}; received {arguments[0]!r}"
+        )
+    _report_steps(world, int(size))
+
+
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

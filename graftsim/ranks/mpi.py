@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -40,10 +41,23 @@ class World:
         self._all.Allgatherv(np.ascontiguousarray(part), (found, list(sizes)))
         return found
 
+    def send(self, message: bytes, rank: int) -> None:
+        """Send a message to one rank, which must be about to receive one."""
+        self._all.Send([message, MPI.BYTE], dest=rank)
+
+    def receive(self) -> tuple[int, bytes] | None:
+        """A message that has been sent to this rank, and who sent it; None where there is none yet."""
+        status = MPI.Status()
+        if not self._all.Iprobe(status=status):
+            return None
+        message = bytearray(status.Get_count(MPI.BYTE))
+        self._all.Recv([message, MPI.BYTE], source=status.Get_source(), tag=status.Get_tag())
+        return status.Get_source(), bytes(message)
+
     def abort(self, code: int) -> NoReturn:
         """End all ranks at once, with an exit code."""
         self._all.Abort(code)
-        raise AssertionError("MPI has ended the job")
+        os._exit(code)  # MPICH returns, and its launcher ends this process in a moment
 
 
 def library() -> str:

@@ -1,7 +1,8 @@
 """Runs over ranks: :func:`graftsim.simulate.simulate` and ``resume``, with the coordinates cut and the same bits.
 
-Every rank computes the problem's gradient at the whole weights and steps its own shard of weights and state; rank 0
-keeps the record. A step is one addition of integers a level and one gathering of the weights.
+Every rank computes the problem's gradient at the whole weights (of an averaged problem, its share of the mini-batches)
+and steps its own shard of weights and state; rank 0 keeps the record. A step is one addition of integers a level, one
+more for the mean of gradients where there is one, and one gathering of the weights.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import numpy as np
 from graftsim import notation, problems, runs
 from graftsim.compiler import build
 from graftsim.engine import Engine
+from graftsim.layouts import Array
 from graftsim.machines import Library
 from graftsim.notation import Instance
 from graftsim.problems.arguments import SEEDS, integer
-from graftsim.problems.problem import Numbers, Problem
+from graftsim.problems.averaged import Averaged
+from graftsim.problems.problem import Gradients, Numbers, Problem
 from graftsim.program import Program
-from graftsim.ranks import agreement, cuts
+from graftsim.ranks import agreement, averaging, cuts
 from graftsim.ranks.communicator import Communicator
 from graftsim.ranks.engine import RankEngine
 from graftsim.record import Moment, Record, meta_of
@@ -182,7 +185,7 @@ def _run(
             record.add(first, problem.loss(weights))
         whole = first
         while moment.step < steps:
-            gradients = problem.gradients(weights, moment.step + 1, seed)
+            gradients = _gradients(communicator, problem, weights, moment.step + 1, seed)
             moment = moment.after(engine.step(moment, gradients))
             weights = engine.weights(moment)
             last = moment.step == steps
@@ -195,3 +198,11 @@ def _run(
         if record:
             record.finish(whole, problem.loss(whole.weights))  # a run of no steps has its start
     return record.trajectory(complete=True) if record else None
+
+
+def _gradients(communicator: Communicator, problem: Problem, weights: Array, step: int, seed: int) -> Gradients:
+    """The problem's gradients on every rank: computed by each, or where they are a mean each rank's share of it."""
+    if not isinstance(problem, Averaged):
+        return problem.gradients(weights, step, seed)
+    first, last = (problem.batches * rank // communicator.size for rank in (communicator.rank, communicator.rank + 1))
+    return averaging.mean(communicator, problem.parts(weights, step, seed, range(first, last)))

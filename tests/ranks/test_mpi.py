@@ -10,7 +10,7 @@ import pytest
 from graftsim import trajectory
 from graftsim.simulate import simulate
 from tests.ranks import bodies
-from tests.ranks.launching import GRAFTSIM, mpiexec, python
+from tests.ranks.launching import GRAFTSIM, mpiexec, python, said
 
 RUN = ["run", "adam#sgd", "--problem", "quadratic(dimension=10)", "--steps", "12"]
 
@@ -54,32 +54,43 @@ def test_the_command_line_over_four_ranks_writes_the_file_of_one(tmp_path):
     assert trajectory.load(tmp_path / "more.npz").digest == simulate("quadratic(dimension=10)", "adam#sgd", 20).digest
 
 
+def test_ranks_that_share_batches_write_the_file_of_one(tmp_path):
+    problem = "averaged(of='least_squares(samples=30, dimension=4, batch=4)', batches=5)"
+    done = mpiexec(
+        *("-n", "3", GRAFTSIM, "run", "adam#sgd", "--problem", problem, "--steps", "5", "--dtype", "float32"),
+        *("--out", str(tmp_path / "three.npz")),
+    )
+    assert done.returncode == 0, done.stderr
+    simulate(problem, "adam#sgd", 5, dtype="float32").save(tmp_path / "one.npz")
+    assert (tmp_path / "three.npz").read_bytes() == (tmp_path / "one.npz").read_bytes()
+
+
 class TestMistakes:
     """One line and exit code 2, however many ranks there are."""
 
     def test_made_by_all(self):
         done = mpiexec("-n", "3", GRAFTSIM, "run", "adam#sgx", "--problem", "quadratic(dimension=10)")
         assert done.returncode == 2
-        assert done.stderr == "graftsim: in 'adam#sgx': unknown machine 'sgx'; did you mean 'sgd'?\n"
+        assert said(done) == "graftsim: in 'adam#sgx': unknown machine 'sgx'; did you mean 'sgd'?\n"
 
     def test_made_by_one(self, tmp_path):
         (tmp_path / "file").write_text("")
         done = mpiexec("-n", "3", GRAFTSIM, *RUN, "--out", str(tmp_path / "file" / "out.npz"))
         assert done.returncode == 2
-        assert done.stderr.startswith("graftsim: rank 0 of 3: cannot write ")
-        assert done.stderr.count("\n") == 1
+        assert said(done).startswith("graftsim: rank 0 of 3: cannot write ")
+        assert said(done).count("\n") == 1
 
     def test_ranks_that_were_given_different_runs(self):
         other = [*RUN[:-1], "13"]
         done = mpiexec("-n", "2", GRAFTSIM, *RUN, ":", "-n", "1", GRAFTSIM, *other)
         assert done.returncode == 2
-        assert "all ranks must be given the same run file; rank 2 of 3 has another than rank 0" in done.stderr
-        assert done.stderr.count("\n") == 1
+        assert "all ranks must be given the same run file; rank 2 of 3 has another than rank 0" in said(done)
+        assert said(done).count("\n") == 1
 
     def test_the_compiled_engine_is_refused(self):
         done = mpiexec("-n", "2", GRAFTSIM, *RUN, "--engine", "compiled")
         assert done.returncode == 2
-        assert done.stderr == "graftsim: over ranks the engine must be numpy, the reference; received 'compiled'\n"
+        assert said(done) == "graftsim: over ranks the engine must be numpy, the reference; received 'compiled'\n"
 
 
 FAIL = """

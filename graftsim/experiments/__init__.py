@@ -1,0 +1,1 @@
+"""Experiments on optimizers: many training runs as jobs, what they show, and how it is drawn."""
