@@ -302,7 +302,8 @@ class _Arithmetic:
     def _quotient(self, a: Bounded, b: Bounded) -> Bounded:
         found, zero = self._div(a, b), (b.value == 0) & (b.error == 0)
         fill = np.where(np.isfinite(_float(a.value)), 0.0, np.nan)
-        return Bounded(np.where(zero, self.numbers.make(fill), found.value), np.where(zero, 0, found.error))
+        error = np.where(self.profile.unguarded & (a.value == 0), np.inf, 0.0)
+        return Bounded(np.where(zero, self.numbers.make(fill), found.value), np.where(zero, error, found.error))
 
     def _neg(self, a: Bounded) -> Bounded:
         return Bounded(-a.value, a.error)

@@ -13,17 +13,20 @@ from graftsim.errors import GraftsimError, nearest
 
 @dataclass(frozen=True)
 class Profile:
-    """``scalars`` is the unit of rounding of scalars; ``flush`` says that subnormal numbers become zero."""
+    """``scalars`` is the unit of rounding of scalars; ``flush`` says that subnormal numbers become zero, ``unguarded``
+    that a quotient of two zeros is not guarded, and NaN."""
 
     name: str = ""
     scalars: float = 2.0**-53
     flush: bool = False
+    unguarded: bool = False
 
 
 PLAIN = Profile()
 PROFILES = {
     "scalars-in-float32": Profile("scalars-in-float32", scalars=2.0**-24),
     "flush-to-zero": Profile("flush-to-zero", flush=True),
+    "zero-over-zero": Profile("zero-over-zero", unguarded=True),
 }
 
 
@@ -39,4 +42,5 @@ def together(names: Iterable[str]) -> Profile:
             raise GraftsimError(f"there is no profile {name!r}{nearest(name, PROFILES)}")
     found = [PROFILES[name] for name in chosen]
     unit = max((each.scalars for each in found), default=PLAIN.scalars)
-    return Profile(" and ".join(chosen), unit, any(each.flush for each in found))
+    flush, unguarded = any(each.flush for each in found), any(each.unguarded for each in found)
+    return Profile(" and ".join(chosen), unit, flush, unguarded)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from graftsim import compiler, documents
 from graftsim.errors import GraftsimError
 from graftsim_conformance import golden
 from graftsim_conformance.follow import BUDGET
-from graftsim_conformance.hexfloat import to_hex
 from graftsim_conformance.judge import CaseResult, Mode
 from graftsim_conformance.probes import LAYOUT
 from graftsim_conformance.suite_report import ClaimReport, SuiteReport
+from graftsim_conformance.verdicts import Verdict
 
-VERSION = 1
+EXACT = "exact"
+VERSION = 2
 
 
 def certificate(report: SuiteReport) -> dict[str, Any]:
@@ -58,8 +60,10 @@ def refusal(report: SuiteReport) -> str:
     if not report.subject.asked.whole or any(one.claim.left for one in report.claims):
         return "it must stand for all cases; run without --only, --rules and --quick, and with --all"
     for one in report.claims:
-        if not one.claim.cases:
+        if not golden.names_of(one.claim.instance):
             return f"there is no golden case of {one.claim.machine}"
+        if not one.claim.cases:  # there is none in the dtype that was asked for, so nothing is said of it
+            continue
         if not one.passed:
             bad = next(iter(one.broken), None)
             return f"{bad.case} is {bad.verdict}: {bad.reason}" if bad else f"no case of {one.claim.machine} passed"
@@ -76,7 +80,8 @@ def digest(document: Mapping[str, Any]) -> str:
 
 
 def write(document: Mapping[str, Any], path: Path) -> None:
-    text = json.dumps(document, indent=1, sort_keys=True) + "\n"
+    """Write a certificate, one case a line."""
+    text = _lines(document) + "\n"
     documents.write_atomically(path, lambda file: file.write(text.encode()))
 
 
@@ -84,41 +89,74 @@ def read(path: Path) -> dict[str, Any]:
     """A certificate from its file.
 
     Raises:
-        GraftsimError: not of the schema; its digest is not that of what it says.
+        GraftsimError: not of the schema; its digest is not that of what it says; an error above its budget.
     """
     document: dict[str, Any] = documents.read_json(path)
     documents.validate(document, "certificate", str(path))
     if digest(document) != document["digest"]:
         raise GraftsimError(f"{path}: the digest must be that of the certificate; it was altered")
+    for claim in document["claims"]:
+        for name, error in errors(claim):
+            if isinstance(error, float | int) and error > document["budget"]:
+                raise GraftsimError(f"{path}: {claim['machine']}: {name} must be within the budget; it has {error}")
     return document
+
+
+def errors(claim: Mapping[str, Any]) -> Iterator[tuple[str, float | str]]:
+    """All cases and laws of a claim with their errors, in whatever part."""
+    for cases in (*claim["recipes"].values(), claim["composition"]):
+        yield from ((case, error) for case, (error, *_) in cases.items())
+    yield from claim["laws"].items()
+
+
+def _lines(value: Any) -> str:
+    """JSON with sorted keys, a line for each member of a mapping and each mapping of a list, and no other space."""
+    if isinstance(value, Mapping) and value:
+        return "{\n" + ",\n".join(f"{json.dumps(key)}:{_lines(value[key])}" for key in sorted(value)) + "\n}"
+    if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        return "[\n" + ",\n".join(map(_lines, value)) + "\n]"
+    return json.dumps(value, separators=(",", ":"))
 
 
 def _claim(one: ClaimReport) -> dict[str, Any]:
     slots = compiler.build(one.claim.instance, LAYOUT).slots if one.unread else {}
     only = bool(slots) and set(one.unread) >= {path for path, slot in slots.items() if not slot.counter}
+    modes = dict.fromkeys(result.mode for result in one.results)
     return {
-        "machine": one.claim.machine,
+        "machine": one.claim.machine if one.claim.row.variant else one.claim.label,
         "variant": one.claim.row.variant,
         "verdict": str(one.verdict),
         "profile": one.row().profile,
         "state": "weights only" if only else "compared",
         "unread": list(one.unread),
-        "largest": to_hex(one.largest),
-        "recipes": [_case(result) for result in one.results if result.passed],
-        "composition": [_case(result) for result in one.composition],
-        "laws": [_case(result) for result in one.laws if result.passed],
-        "not_supported": [
-            {"case": result.case, "mode": str(result.mode), "reason": result.reason} for result in one.unsupported
-        ],
+        "float32": list(one.claim.float32),
+        "largest": _digits(one.largest),
+        "recipes": {str(mode): _cases(result for result in one.results if result.mode is mode) for mode in modes},
+        "composition": _cases(one.composition),
+        "laws": {result.case.removeprefix("law."): _error(result) for result in one.laws if result.passed},
+        "not_supported": _not_supported(one.unsupported),
     }
 
 
-def _case(result: CaseResult) -> dict[str, Any]:
-    return {
-        "case": result.case,
-        "mode": str(result.mode),
-        "verdict": str(result.verdict),
-        "error": to_hex(result.largest),
-        "values": result.comparisons,
-        "undecided": result.undecided,
-    }
+def _cases(results: Iterable[CaseResult]) -> dict[str, list[Any]]:
+    """Each case that passed with its error, how many values that is of, and how many more had no finite bound."""
+    return {one.case: [_error(one), one.comparisons, one.undecided] for one in results if one.passed}
+
+
+def _error(result: CaseResult) -> float | str:
+    return EXACT if result.verdict is Verdict.EXACT else _digits(result.largest)
+
+
+def _digits(error: float) -> float:
+    """Three digits, rounded up; more would tell nothing of an error that differs between processors."""
+    if not error:
+        return 0.0
+    unit = 10.0 ** (math.floor(math.log10(error)) - 2)
+    return float(f"{math.ceil(error / unit) * unit:.3g}")
+
+
+def _not_supported(results: Iterable[CaseResult]) -> list[dict[str, Any]]:
+    found: dict[tuple[str, str], list[str]] = {}
+    for result in results:
+        found.setdefault((str(result.mode), result.reason), []).append(result.case)
+    return [{"mode": mode, "reason": reason, "cases": cases} for (mode, reason), cases in found.items()]

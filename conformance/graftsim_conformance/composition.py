@@ -7,44 +7,39 @@ whether an implementation *grafts* right, apart from whether its children are th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator, Sequence
+
+import numpy as np
 
 from graftsim import compiler
 from graftsim.errors import GraftsimError
 from graftsim.notation import Instance
-from graftsim.program import Node, Program
-from graftsim_conformance.candidates import Candidate
-from graftsim_conformance.cases import Case, settled, without_tables
-from graftsim_conformance.dialects import Row, fixed
-from graftsim_conformance.follow import Comparison, failure, follow
-from graftsim_conformance.judge import CaseResult, Tally
-from graftsim_conformance.recording import Recorded, record
+from graftsim.profiles import Profile
+from graftsim.program import Kind, Node, Program
+from graftsim_conformance.cases import Array, Case, settled
+from graftsim_conformance.follow import Comparison, follow
+from graftsim_conformance.judge import CaseResult
+from graftsim_conformance.recording import Recorded
+from graftsim_conformance.tally import fewest
 from graftsim_conformance.verdicts import CandidateError, Verdict
 
 CHILDREN = ("magnitude.delta", "direction.delta")
 PLACES = ("n_m", "n_d", "ratio", "weights")
 
 
-def judged(factory: Callable[[], Candidate], instance: Instance, case: Case, row: Row) -> list[CaseResult]:
-    """The verdict on the composition over a case; nothing where it is no graft, or does not show its children's steps.
+def judged(
+    instance: Instance, case: Case, steps: Sequence[Recorded], profiles: Collection[str] = ()
+) -> list[CaseResult]:
+    """The verdict on the composition over the record of a case; nothing where it is no graft, or its steps lack.
 
-    A candidate that cannot be run has its verdict as a recipe, and none here.
+    ``profiles`` are granted where a case is outside the budget without.
     """
-    if instance.machine.name != "graft":
-        return []
-    try:
-        steps = record(factory(), row, case, fixed(without_tables(instance)))
-    except Exception:  # whatever it was, the recipe's verdict says so
-        return []
-    if not all(path in step.info for step in steps for path in CHILDREN):
+    if instance.machine.name != "graft" or not all(path in step.info for step in steps for path in CHILDREN):
         return []
     blank = CaseResult(case.name, Verdict.DIFFERENT, rules=case.rules, about=case.about)
-    tally = Tally()
+    told = settled(instance, steps[0].settings)
     try:
-        for program, comparison in _compared(settled(instance, steps[0].settings), case, steps):
-            tally.add(case, comparison)
-            if tally.failure is None:
-                tally.failure = failure(case, program, comparison)
+        tally = fewest(case, lambda profile: _compared(told, case, steps, profile), profiles)
     except (GraftsimError, CandidateError) as error:
         return [dataclasses.replace(blank, reason=str(error))]
     return [
@@ -57,28 +52,41 @@ def judged(factory: Callable[[], Candidate], instance: Instance, case: Case, row
             undecided=tally.undecided,
             failure=tally.failure,
             reason=tally.failure.lines()[0] if tally.failure else tally.nothing,
+            profile=tally.granted,
         )
     ]
 
 
-def _compared(instance: Instance, case: Case, steps: list[Recorded]) -> Iterator[tuple[Program, Comparison]]:
+def _compared(
+    instance: Instance, case: Case, steps: Sequence[Recorded], profile: Profile
+) -> Iterator[tuple[Program, Comparison]]:
     """Each step by itself, under a program whose children make the steps that were recorded."""
     program = compiler.build(instance, case.layout, case.dtype)
     for number, step in enumerate(steps):
         told = _children_given(program, step)
-        for comparison in follow(told, [step], taken=case.taken + number, initial=step.state or None):
+        for comparison in follow(told, [step], taken=case.taken + number, profile=profile):
             if comparison.place in PLACES:
                 yield told, dataclasses.replace(comparison, step=number + 1)
 
 
 def _children_given(program: Program, step: Recorded) -> Program:
-    """The program in which the children's steps are constants."""
+    """The program in which the children's steps are constants.
+
+    A candidate may form M's and D's steps in more digits than its weights have, as a rate in float64 beside a tensor in
+    float32, and never round them. What it shows is rounded to the working dtype here, and counts as one rounding.
+    """
     steps = {path: program.info.get(path, path) for path in CHILDREN}
-    given = {name: step.info[path].astype(program.dtype) for path, name in steps.items()}
+    given = {name: _constant(program, step.info[path], program.kinds[name]) for path, name in steps.items()}
     statements = tuple(
-        dataclasses.replace(each, node=Node("constant", (), each.node.kind, given[each.target]))
-        if each.target in given
-        else each
+        dataclasses.replace(each, node=given[each.target]) if each.target in given else each
         for each in program.statements
     )
     return dataclasses.replace(program, statements=statements)
+
+
+def _constant(program: Program, values: Array, kind: Kind) -> Node:
+    rounded = values.astype(program.dtype)
+    node = Node("constant", (), kind, rounded)
+    if (rounded == values).all():
+        return node
+    return Node("mul", (node, Node("constant", (), kind, np.ones_like(rounded))), kind)  # which moves no bit

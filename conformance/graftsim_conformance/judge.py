@@ -16,27 +16,24 @@ A candidate that cannot do what a case needs is *not supported* there, which is 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-import numpy as np
-
 from graftsim import compiler
 from graftsim.errors import GraftsimError
 from graftsim.notation import Instance
-from graftsim.profiles import together
-from graftsim.program import Program
 from graftsim_conformance.candidates import Candidate
-from graftsim_conformance.cases import Array, Case, settled, without_tables
+from graftsim_conformance.cases import Case, settled, without_tables
 from graftsim_conformance.dialects import Row, fixed
-from graftsim_conformance.follow import BUDGET, Comparison, failure, follow
 from graftsim_conformance.recording import OWN, Recorded, record, record_reset, record_restored
 from graftsim_conformance.report import Failure, profile
+from graftsim_conformance.tally import Tally, same_bits, tallied
 from graftsim_conformance.verdicts import CandidateError, Verdict
+
+__all__ = ["LINES", "CaseResult", "Mode", "Tally", "judge", "results", "same_bits", "tallied"]
 
 LINES = 40
 """How much of a traceback is kept."""
@@ -89,6 +86,7 @@ def judge(
     modes: Sequence[Mode] = (Mode.FOLLOW,),
     through_float32: Collection[str] = (),
     profiles: Collection[str] = (),
+    float32: Collection[str] | None = None,
 ) -> list[CaseResult]:
     """Judge a candidate that claims to be a machine.
 
@@ -100,10 +98,13 @@ def judge(
         modes: how it is run; each gives a result of its own.
         through_float32: hyperparameters that the candidate rounds to float32, which is a profile and not a pass of all.
         profiles: what its platform is known to do otherwise; granted where a case is outside the budget without.
+        float32: state slots that it keeps in float32; those of the row where None.
     """
-    return list(
-        results(factory, instance, cases, row=row, modes=modes, through_float32=through_float32, profiles=profiles)
-    )
+    found = results(
+        factory, instance, cases, row=row, modes=modes, through_float32=through_float32, profiles=profiles,
+        float32=float32,
+    )  # fmt: skip
+    return list(found)
 
 
 def results(
@@ -115,9 +116,16 @@ def results(
     modes: Sequence[Mode] = (Mode.FOLLOW,),
     through_float32: Collection[str] = (),
     profiles: Collection[str] = (),
+    float32: Collection[str] | None = None,
+    records: dict[str, list[Recorded]] | None = None,
 ) -> Iterator[CaseResult]:
-    """What :func:`judge` gives, one result after another, for showing progress."""
-    judged = _Judge(factory, instance, row, fixed(without_tables(instance)), tuple(through_float32), tuple(profiles))
+    """What :func:`judge` gives, one result after another, for showing progress.
+
+    A candidate runs over a case from its start to its end once; ``records``, if given, is filled with what that gave.
+    """
+    held, narrow = fixed(without_tables(instance)), tuple(row.float32 if float32 is None else float32)
+    kept = {} if records is None else records
+    judged = _Judge(factory, instance, row, held, tuple(through_float32), tuple(profiles), narrow, kept)
     for case in cases:
         for mode in modes:
             began = time.perf_counter()
@@ -133,6 +141,8 @@ class _Judge:
     held: dict[str, float]
     rounded: tuple[str, ...]
     granted: tuple[str, ...]
+    narrow: tuple[str, ...]
+    records: dict[str, list[Recorded]]
 
     def case(self, case: Case, mode: Mode) -> CaseResult:
         blank = CaseResult(case.name, Verdict.EXACT, mode, rules=case.rules, about=case.about)
@@ -155,11 +165,16 @@ class _Judge:
         except GraftsimError as error:
             raise CandidateError(Verdict.NOT_SUPPORTED, str(error)) from None
 
+    def whole(self, case: Case) -> list[Recorded]:
+        """The record of the case from its start to its end."""
+        if case.name not in self.records:
+            self.records[case.name] = self.run(record, case)
+        return self.records[case.name]
+
     def followed(self, case: Case, mode: Mode, blank: CaseResult) -> CaseResult:
-        run = record_reset if mode is Mode.RESET else record
-        steps = self.run(run, case)
+        steps = self.run(record_reset, case) if mode is Mode.RESET else self.whole(case)
         program = compiler.build(settled(self.instance, steps[0].settings), case.layout, case.dtype)
-        tally = tallied(program, case, steps, self.row, self.granted)
+        tally = tallied(program, case, steps, dataclasses.replace(self.row, float32=self.narrow), self.granted)
         unread = tuple(path for path in program.slots if any(path not in step.new_state for step in steps))
         return dataclasses.replace(
             blank,
@@ -177,7 +192,7 @@ class _Judge:
     def restored(self, case: Case, blank: CaseResult) -> CaseResult:
         if len(case.gradients) < 2:
             raise CandidateError(Verdict.NOT_SUPPORTED, "a case of one step has no middle")
-        whole = self.run(record, case)
+        whole = self.whole(case)
         rest = self.run(record_restored, case, whole)
         first = len(whole) - len(rest)
         compared = list(zip(whole[first:], rest, strict=True))
@@ -196,69 +211,3 @@ def _unlike(first: Recorded, second: Recorded) -> str:
         if b is None or not same_bits(a, b).all():
             return place
     return ""
-
-
-def same_bits(first: Array, second: Array) -> Array:
-    """Where values have the same bits; every NaN counts as one, and -0 and +0 differ (GS-trajectory-equality)."""
-    with np.errstate(invalid="ignore"):
-        equal = (first == second) & (np.signbit(first) == np.signbit(second))
-    return np.asarray(equal | (np.isnan(first) & np.isnan(second)))
-
-
-def tallied(program: Program, case: Case, steps: list[Recorded], row: Row, profiles: Collection[str] = ()) -> Tally:
-    """All comparisons of a record with a machine; under as few of the profiles as bring it within the budget."""
-    found = Tally()
-    for count in range(len(profiles) + 1):
-        for chosen in itertools.combinations(profiles, count):
-            found = Tally(granted=" and ".join(chosen))
-            for comparison in follow(program, steps, row.float32, case.taken, case.state, together(chosen)):
-                found.add(case, comparison)
-                if found.failure is None:
-                    found.failure = failure(case, program, comparison)
-            if found.verdict is not Verdict.DIFFERENT:
-                return found
-    return found
-
-
-@dataclass
-class Tally:
-    """The sum of comparisons over a case, or over all cases of a row."""
-
-    comparisons: int = 0
-    undecided: int = 0
-    largest: float = 0.0
-    largest_at: str = ""
-    failure: Failure | None = None
-    exact: bool = True
-    granted: str = ""
-
-    def add(self, case: Case, comparison: Comparison) -> None:
-        decided, units = comparison.decided, comparison.units
-        self.comparisons += int(decided.sum())
-        self.undecided += int((~decided).sum())
-        self.exact = self.exact and bool(same_bits(comparison.got, comparison.want).all())
-        if units.max(initial=0.0) > self.largest:
-            self.largest = float(units.max())
-            self.largest_at = f"{comparison.place}, {case.name}, step {comparison.step}"
-
-    def join(self, other: Tally) -> None:
-        """Add what was found on another case."""
-        self.comparisons += other.comparisons
-        self.undecided += other.undecided
-        self.exact = self.exact and other.exact
-        self.failure = self.failure or other.failure
-        self.granted = self.granted or other.granted
-        if other.largest > self.largest:
-            self.largest, self.largest_at = other.largest, other.largest_at
-
-    @property
-    def nothing(self) -> str:
-        return "" if self.comparisons else "nothing could be compared"
-
-    @property
-    def verdict(self) -> Verdict:
-        if self.failure is not None or self.largest > BUDGET:
-            return Verdict.DIFFERENT
-        if not self.comparisons:
-            return Verdict.NOT_SUPPORTED
-        return Verdict.EXACT if self.exact else Verdict.EQUIVALENT

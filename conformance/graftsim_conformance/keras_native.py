@@ -48,7 +48,7 @@ class KerasCandidate:
 
     def start(self, layout: Layout, weights: Array, arguments: Mapping[str, Any]) -> None:
         self._layout, self._arguments, self._dtype = layout, dict(arguments), str(weights.dtype)
-        with _on_the_cpu(self._dtype):
+        with on_the_cpu(self._dtype):
             self._variables = [
                 keras.Variable(np.array(part), dtype=self._dtype, name=f"tensor{number}")
                 for number, part in enumerate(layout.unflatten(weights))
@@ -61,7 +61,7 @@ class KerasCandidate:
         for keyword, value in arguments.items():
             if keyword != RATE and value != self._arguments[keyword]:
                 raise GraftsimError(f"{keyword} must not change during a run of a Keras optimizer; it went to {value}")
-        with _on_the_cpu(self._dtype):
+        with on_the_cpu(self._dtype):
             if RATE in arguments:
                 self._optimizer.learning_rate = arguments[RATE]
             self._apply([keras.ops.convert_to_tensor(np.array(part)) for part in self._layout.unflatten(gradients)])
@@ -106,7 +106,7 @@ class KerasCandidate:
 
 
 @contextlib.contextmanager
-def _on_the_cpu(dtype: str) -> Iterator[None]:
+def on_the_cpu(dtype: str) -> Iterator[None]:
     """On the CPU, with Keras's default dtype that of the weights: its learning rate is a variable of the default."""
     before = keras.config.floatx()
     keras.config.set_floatx(dtype)

@@ -9,9 +9,9 @@ import numpy as np
 
 from graftsim.interpreter import taking_part
 from graftsim.layouts import Layout
-from graftsim.program import Program
 from graftsim_conformance import homogeneity
-from graftsim_conformance.cases import Gradients, given_parameters, parts
+from graftsim_conformance.cases import Gradients, given_parameters, parts, without_tables
+from graftsim_conformance.dialects import fixed
 from graftsim_conformance.follow import BUDGET
 from graftsim_conformance.homogeneity import ANY, Degree
 from graftsim_conformance.law_compared import Compared, label, to_the_bit
@@ -26,12 +26,12 @@ def rescaled(trial: Trial, rates: str, gradients: int = 0, also: Sequence[str] =
 
     ``rates`` names the child whose learning rates are scaled; ``also`` are further hyperparameters by path.
     """
-    degree, start = degree_of(trial.program, rates, gradients, also)
+    degree, start = degree_of(trial, rates, gradients, also)
     assert isinstance(degree, Fraction), "the law has the precondition that it is known"
     factor, case = 2.0**SHIFT, trial.case()
     if start is ANY:
         case = changed(case, weights=np.zeros_like(case.weights))
-    paths = _scaled(trial.program, rates, also)
+    paths = _scaled(trial, rates, also)
     other = changed(
         case,
         weights=case.weights * case.weights.dtype.type(factor),
@@ -46,18 +46,23 @@ def rescaled(trial: Trial, rates: str, gradients: int = 0, also: Sequence[str] =
         yield to_the_bit(i + 1, "weights", b.new_weights, a.new_weights * power, trial.layout.where)
 
 
-def _scaled(program: Program, rates: str, also: Sequence[str]) -> list[str]:
-    """The learning rates of a child, or of all where ``rates`` is empty, and other hyperparameters."""
-    return [
-        path
-        for path in given_parameters(program)
-        if path in also or (path.split(".")[-1] == "lr" and (not rates or path.startswith(f"{rates}.")))
-    ]
+def _scaled(trial: Trial, rates: str, also: Sequence[str]) -> list[str]:
+    """The learning rates of a child, or of all where ``rates`` is empty, and other hyperparameters.
+
+    One that is written in the claim is the candidate's own, which may not be told it, and keeps its value.
+    """
+    own = fixed(without_tables(trial.given))
+    paths = [path for path in given_parameters(trial.program) if path not in own]
+    return [path for path in paths if path in also or _is_rate(path, rates)]
 
 
-def degree_of(program: Program, rates: str, gradients: int, also: Sequence[str]) -> tuple[Degree, Degree]:
+def _is_rate(path: str, of: str) -> bool:
+    return path.split(".")[-1] == "lr" and (not of or path.startswith(f"{of}."))
+
+
+def degree_of(trial: Trial, rates: str, gradients: int, also: Sequence[str]) -> tuple[Degree, Degree]:
     """The degree of the weights, and of the start weights: scaled with the gradients where that is a law, else zero."""
-    scaled = {path: Fraction(1) for path in _scaled(program, rates, also)}
+    program, scaled = trial.program, {path: Fraction(1) for path in _scaled(trial, rates, also)}
     if not scaled and not gradients:
         return homogeneity.NONE, ANY
     scaled["g"] = Fraction(gradients)

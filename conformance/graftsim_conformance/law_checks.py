@@ -45,7 +45,7 @@ def _is_graft(trial: Trial) -> bool:
 
 
 def _rescales(trial: Trial, rates: str, gradients: int = 0, also: Sequence[str] = ()) -> bool:
-    degree, _ = law_changes.degree_of(trial.program, rates, gradients, also)
+    degree, _ = law_changes.degree_of(trial, rates, gradients, also)
     return isinstance(degree, Fraction) and (degree * SHIFT).denominator == 1
 
 

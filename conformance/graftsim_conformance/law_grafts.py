@@ -107,7 +107,10 @@ def children(trial: Trial) -> Iterator[Compared]:
 
 
 def same(trial: Trial, left: str, right: str) -> Iterator[Compared]:
-    """Two machines that are one to the bit: their weights after each step."""
+    """Two machines that are one to the bit: their weights after each step; within the budget where programs are fused."""
+    if trial.fused:
+        yield from near(trial, left, right)
+        return
     runs = [trial.run(trial.case(machine)) for machine in (left, right)]
     for i, (a, b) in enumerate(zip(*runs, strict=True)):
         yield to_the_bit(i + 1, "weights", a.new_weights, b.new_weights, trial.layout.where)

@@ -79,6 +79,11 @@ class Trial:
         nodes += [operand for row in self.program.reductions for operand in row.operands]
         return any(name == "w" for node in nodes for name in node.reads())
 
+    @cached_property
+    def fused(self) -> bool:
+        """Whether the candidate says that a compiler fuses its products and sums, otherwise in every program."""
+        return bool(getattr(self.factory(), "fused", False))
+
     def case(self, template: str = SELF, steps: int = STEPS, zeros: bool = False) -> Case:
         """The machine over ordinary gradients. It starts at zero, which hides nothing, unless it reads its weights."""
         program, layout = self.built(template), self.layout

@@ -70,12 +70,12 @@ class OptaxCandidate:
         return self._flat(self._weights)
 
     def read_state(self, names: Mapping[str, str]) -> dict[str, Array]:
-        fields = dict(_fields(self._state))
+        kept = dict(fields(self._state))
         found = {}
         for slot, source in names.items():
             name, sign = signed(source)
-            if name in fields:
-                value = fields[name]
+            if name in kept:
+                value = kept[name]
                 per_tensor = value if isinstance(value, list) else [value] * len(self._layout.tensors)
                 found[slot] = sign * self._flat(per_tensor)
         return found
@@ -136,11 +136,11 @@ def _takes_schedule(make: Any) -> bool:
     return not members or any(typing.get_origin(member) is collections.abc.Callable for member in members)
 
 
-def _fields(state: Any) -> Iterator[tuple[str, Any]]:
+def fields(state: Any) -> Iterator[tuple[str, Any]]:
     """``class.field`` and value of every named tuple in a state tree."""
     if isinstance(state, tuple):
         names = getattr(state, "_fields", None)
         for position, part in enumerate(state):
             if names:
                 yield f"{type(state).__name__}.{names[position]}", part
-            yield from _fields(part)
+            yield from fields(part)

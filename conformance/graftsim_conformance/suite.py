@@ -10,16 +10,17 @@ Results do not depend on the number of processes, nor on whether a run was inter
 
 from __future__ import annotations
 
-import concurrent.futures
+import dataclasses
 import functools
-import multiprocessing
+import itertools
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
-from graftsim_conformance import composition, diagnosis, laws, subjects
+from graftsim_conformance import composition, diagnosis, laws, subjects, workers
 from graftsim_conformance.follow import BUDGET
 from graftsim_conformance.judge import CaseResult, Mode, results
 from graftsim_conformance.ledger import Judged, Ledger
+from graftsim_conformance.recording import Recorded
 from graftsim_conformance.report import PROFILE
 from graftsim_conformance.subjects import Asked, Claim, Subject
 from graftsim_conformance.suite_report import ClaimReport, SuiteReport
@@ -33,7 +34,9 @@ Progress = Callable[[int, int], None]
 LAWS = "laws"
 """In place of a case: the laws of a claim."""
 CHUNK = 4
-"""How many cases a process is handed at a time."""
+"""How many cases of a claim a process is handed at a time, and how many claims each must have to get whole ones."""
+PATIENCE = 60
+"""How many times the limit of one call a case in all its modes, or the laws of a claim, may take in a process."""
 
 
 def run(
@@ -104,16 +107,23 @@ def _judged(found: Subject, job: Job) -> Judged:
     modes = [Mode.FOLLOW]
     if len(case.gradients) > 1 and found.kind != "native":
         modes.append(Mode.RESTORE)
-    judged = results(
-        make,
-        claim.instance,
-        [case],
-        row=claim.row,
-        modes=modes,
-        through_float32=claim.through_float32,
-        profiles=claim.profiles,
+    records: dict[str, list[Recorded]] = {}
+    judged = list(
+        results(
+            make,
+            claim.instance,
+            [case],
+            row=claim.row,
+            modes=modes,
+            through_float32=claim.through_float32,
+            profiles=claim.profiles,
+            float32=claim.float32,
+            records=records,
+        )
     )
-    return Judged(list(judged), composition.judged(make, claim.instance, case, claim.row))
+    if name not in records:  # it could not be run, which its verdict as a recipe says
+        return Judged(judged)
+    return Judged(judged, composition.judged(claim.instance, case, records[name], claim.profiles))
 
 
 def _laws(found: Subject, claim: Claim) -> list[CaseResult]:
@@ -154,42 +164,40 @@ def _subject(asked: Asked) -> Subject:
     return subjects.subject(asked)
 
 
-def _work(asked: Asked, jobs: Sequence[Job]) -> list[tuple[Job, Judged]]:
+def _work(asked: Asked, jobs: Sequence[Job], folder: Path) -> list[tuple[Job, Judged]]:
     """What a process of the pool does."""
-    return list(_here(_subject(asked), jobs))
+    found, done = _subject(asked), []
+    for job in jobs:
+        with workers.limited(PATIENCE * asked.seconds, folder):
+            done.append((job, _judged(found, job)))
+    return done
 
 
 def _in_processes(found: Subject, jobs: Sequence[Job], count: int) -> Iterator[tuple[Job, Judged]]:
-    """In processes that share nothing; where a candidate kills its own, the cases at hand are run again one by one."""
-    chunks = [jobs[start : start + CHUNK] for start in range(0, len(jobs), CHUNK)]
-    again: list[Job] = []
-    with _pool(count) as pool:
-        running = {pool.submit(_work, found.asked, chunk): chunk for chunk in chunks}
-        for future in concurrent.futures.as_completed(running):
-            try:
-                yield from future.result()
-            except BrokenProcessPool:
-                again += running[future]
-    for job in again:
-        with _pool(1) as pool:
-            try:
-                yield from pool.submit(_work, found.asked, [job]).result()
-            except BrokenProcessPool:
-                yield job, _died(found.claims[job[0]], job[1])
+    for outcome in workers.run(functools.partial(_work, found.asked), _chunks(jobs, count), count):
+        yield (outcome.job, _lost(found, outcome)) if isinstance(outcome, workers.Lost) else outcome
 
 
-def _pool(count: int) -> concurrent.futures.ProcessPoolExecutor:
-    return concurrent.futures.ProcessPoolExecutor(count, multiprocessing.get_context("spawn"))
+def _chunks(jobs: Sequence[Job], count: int) -> list[Sequence[Job]]:
+    """What a process is handed at a time: a claim, which a framework compiles for once, or parts of it if few are."""
+    claims = [list(of) for _, of in itertools.groupby(sorted(jobs, key=lambda job: job[0]), key=lambda job: job[0])]
+    if len(claims) >= CHUNK * count:
+        return [*claims]
+    return [of[start : start + CHUNK] for of in claims for start in range(0, len(of), CHUNK)]
 
 
-def _died(claim: Claim, name: str) -> Judged:
+def _lost(found: Subject, lost: workers.Lost[Job]) -> Judged:
+    """The verdict on a job whose process ended."""
+    claim, name = found.claims[lost.job[0]], lost.job[1]
+    verdict = Verdict.TIMED_OUT if lost.where else Verdict.CRASHED
     reason = "the process that it ran in died without a word"
+    if lost.where:
+        reason = f"it took more than {PATIENCE * found.asked.seconds:.3g} s, and no alarm could interrupt it"
     if name == LAWS:
-        return Judged(laws=[CaseResult("law", Verdict.CRASHED, reason=reason)])
+        return Judged(laws=[CaseResult("law", verdict, reason=reason, detail=lost.where)])
     case, profile = claim.case(name), PROFILE if claim.through_float32 else ""
-    return Judged(
-        [CaseResult(name, Verdict.CRASHED, reason=reason, profile=profile, rules=case.rules, about=case.about)]
-    )
+    said = CaseResult(name, verdict, reason=reason, detail=lost.where, profile=profile)
+    return Judged([dataclasses.replace(said, rules=case.rules, about=case.about)])
 
 
 # -- all cases of a claim ----------------------------------------------------------------------------------------------

@@ -89,7 +89,7 @@ class ClaimReport:
             largest=worst.largest if worst else 0.0,
             largest_at=worst.largest_at if worst else "",
             unread=self.unread,
-            float32=claim.row.float32,
+            float32=claim.float32,
             failure=next((one.failure for one in self.all if one.failure), None),
             hint=self.diagnosis.hint,
             through_float32=claim.through_float32,

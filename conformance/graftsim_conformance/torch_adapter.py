@@ -1,13 +1,14 @@
-"""graftsim's own adapter for PyTorch as a target: ``graftsim check graftsim_conformance.torch_adapter:Machines``.
+"""graftsim's own adapter for PyTorch as a target: ``graftsim check graftsim_torch`` judges both classes here.
 
-``Machines`` runs every machine of the golden cases by :func:`graftsim_torch.machine`. ``Grafts`` runs every golden
-graft of two optimizers that torch has by :class:`graftsim_torch.Graft`, under the dialects of torch; where torch's own
-optimizer differs from its machine, as Adam does at eps = 0 and a zero gradient, so does a graft of it.
+``Machines`` runs every machine of the golden cases, and those with matrices, by :func:`graftsim_torch.machine`.
+``Grafts`` runs every golden graft of optimizers that torch has by :class:`graftsim_torch.Graft`, grafts of grafts too,
+under the dialects of torch. Both show the steps of a graft's children.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -17,19 +18,12 @@ import torch
 import graftsim_torch
 from graftsim import notation
 from graftsim.layouts import Array, Layout
-from graftsim.notation import Instance
-from graftsim_conformance import candidates, golden, posing
+from graftsim_conformance import candidates, probes, recipes
 from graftsim_conformance.cases import Gradients, parts
-from graftsim_conformance.dialects import Row, fixed, rows, signed
-from graftsim_conformance.verdicts import CandidateError, Verdict
+from graftsim_conformance.dialects import signed
+from graftsim_conformance.recipes import GRAFT, ROLES, Part
 
-ROLES = ("magnitude", "direction")
-
-
-def every_machine() -> tuple[str, ...]:
-    """One expression of each machine that golden cases are of."""
-    found = {golden.skeleton(notation.parse(machine)): machine for machine in posing.names().values()}
-    return tuple(found.values())
+FRAMEWORK = "torch.optim:"
 
 
 class _Run:
@@ -56,7 +50,7 @@ class _Run:
 class Machines:
     """A machine of the spec as a torch optimizer."""
 
-    machines = every_machine()
+    machines = (*recipes.machines(), *probes.MATRICES.values())
     distributions = ("torch",)
     abilities = ("missing",)
 
@@ -66,6 +60,10 @@ class Machines:
     def start(self, layout: Layout, weights: Array, arguments: Mapping[str, Any]) -> None:
         self._run = _Run(layout, weights)
         self._optimizer = graftsim_torch.machine(self._machine, self._run.named, **arguments)
+        program = self._optimizer.program
+        if program.instance.machine.name == GRAFT:
+            steps = {f"{role}.delta": f"{role}.delta" for role in ROLES}
+            self._optimizer.program = dataclasses.replace(program, info={**program.info, **steps})
 
     def step(self, gradients: Gradients, arguments: Mapping[str, Any]) -> Array:
         optimizer = self._optimizer
@@ -90,82 +88,113 @@ class Machines:
         return {path: value.numpy().copy() for path, value in self._optimizer.info.items()}
 
 
-def _row(child: Instance) -> Row | None:
-    """The row of torch.optim that a machine is."""
-    found = golden.skeleton(child)
-    return next((row for row in rows() if row.target.startswith("torch.optim:") and _is(row, found)), None)
-
-
-def _is(row: Row, skeleton: tuple[Any, ...]) -> bool:
-    return not fixed(row.instance) and golden.skeleton(row.instance) == skeleton
-
-
-def _grafts() -> Iterator[str]:
-    for machine in every_machine():
-        instance = notation.parse(machine)
-        if instance.machine.name == "graft" and all(_row(child) for child in instance.children.values()):
-            yield machine
-
-
 class Grafts:
-    """A graft of two optimizers of torch."""
+    """A graft of optimizers of torch, or one of them alone."""
 
-    machines = tuple(_grafts())
+    machines = tuple(machine for machine in recipes.grafts(FRAMEWORK) if "partition=sets" not in machine)
+    """Those whose groups are of tensors, axes, blocks or coordinates, as those of ``Graft`` are."""
     distributions = ("torch",)
     abilities = ("missing",)
 
+    @staticmethod
+    def float32(machine: str) -> tuple[str, ...]:
+        """The slots that torch keeps in float32: its counters."""
+        leaves = recipes.part(notation.parse(machine), FRAMEWORK).leaves()
+        return tuple(leaf.prefix + slot for leaf in leaves if leaf.row is not None for slot in leaf.row.float32)
+
     def __init__(self, machine: str) -> None:
-        instance = notation.parse(machine)
-        self._partition = str(instance.partition)
-        found = {role: _row(child) for role, child in instance.children.items()}
-        self._rows = {role: row for role, row in found.items() if row is not None}
-        if instance.machine.name != "graft" or set(self._rows) != set(ROLES):
-            raise CandidateError(Verdict.NOT_SUPPORTED, "it grafts optimizers of torch.optim, and nothing else")
+        self._part = recipes.part(notation.parse(machine), FRAMEWORK)
 
     def start(self, layout: Layout, weights: Array, arguments: Mapping[str, Any]) -> None:
-        self._run = _Run(layout, weights)
-        children = {role: partial(candidates.load(row.target), **self._native(role, arguments))
-                    for role, row in self._rows.items()}  # fmt: skip
-        self._optimizer = graftsim_torch.Graft(
-            self._run.named,
-            *(children[role] for role in ROLES),
-            partition=self._partition,
-            eps=arguments["eps"],
-            scale=arguments["scale"],
-        )
+        self._run, self._steps = _Run(layout, weights), dict[tuple[str, torch.Tensor], torch.Tensor]()
+        self._optimizer = _maker(self._part, arguments)(self._run.named)
+        if self._part.children:
+            self._optimizer.watch = self._watch
+
+    def _watch(self, role: str, param: torch.Tensor, step: torch.Tensor) -> None:
+        self._steps[role, param] = step.clone()
 
     def step(self, gradients: Gradients, arguments: Mapping[str, Any]) -> Array:
-        self._optimizer.scale, self._optimizer.eps = arguments["scale"], arguments["eps"]
-        for role in ROLES:
-            for group in self._child(role).param_groups:
-                group.update(self._native(role, arguments))
+        self._steps.clear()
+        _set(self._part, self._optimizer, arguments)
         self._run.give(gradients)
         self._optimizer.step()
         return self._run.weights()
 
     def read_state(self, names: Mapping[str, str]) -> dict[str, Array]:
-        found = {slot: self._read(name) for slot, name in names.items()}
-        return {slot: value for slot, value in found.items() if value is not None}
+        held = {leaf.prefix + slot: self._read(optimizer, source)
+                for leaf, optimizer in _leaves(self._part, self._optimizer)
+                for slot, source in leaf.row.state.items()}  # fmt: skip
+        return {slot: value for slot, path in names.items() if (value := held.get(path)) is not None}
 
-    def info(self) -> dict[str, Array]:
-        found = self._optimizer.info
-        return {} if found is None else {name: getattr(found, name).numpy().copy() for name in ("n_m", "n_d", "ratio")}
-
-    def _child(self, role: str) -> Any:
-        return getattr(self._optimizer, role)
-
-    def _native(self, role: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        own = {path.removeprefix(f"{role}."): value for path, value in arguments.items() if path.startswith(f"{role}.")}
-        return self._rows[role].native(own, {})
-
-    def _read(self, path: str) -> Array | None:
-        """A slot of a child; a tensor that has made no state yet has none to show, and so has the slot."""
-        role, _, slot = path.partition(".")
-        if slot not in self._rows[role].state:
-            return None
-        name, sign = signed(self._rows[role].state[slot])
+    def _read(self, optimizer: torch.optim.Optimizer, source: str) -> Array | None:
+        """A slot; a tensor that has made no state yet has none to show, and so has the slot."""
+        name, sign = signed(source)
         entry = name.rpartition(".")[2]
-        values = [self._child(role).state.get(param, {}).get(entry) for param in self._run.params]
+        values = [optimizer.state.get(param, {}).get(entry) for param in self._run.params]
         if any(value is None for value in values):
             return None
         return sign * np.concatenate([torch.as_tensor(value).detach().numpy().reshape(-1) for value in values])
+
+    def write_state(self, weights: Array, state: Mapping[str, Array], step: int) -> None:
+        """Stand as after a step: a step on zero gradients makes the entries, which are then filled."""
+        self._run.give(np.zeros_like(weights))
+        self._optimizer.step()
+        self._run.set(weights)
+        for leaf, optimizer in _leaves(self._part, self._optimizer):
+            own = leaf.own(state)
+            for slot, source in leaf.row.state.items():
+                self._write(optimizer, *signed(source), own[slot])
+            if "t" in own and "t" not in leaf.row.state:  # SGD has a buffer from a tensor's first step on, and no count
+                for param, count in zip(self._run.params, own["t"], strict=True):
+                    if not count:
+                        optimizer.state.pop(param)
+
+    def _write(self, optimizer: torch.optim.Optimizer, name: str, sign: float, value: Array) -> None:
+        held = [optimizer.state[param][name.rpartition(".")[2]] for param in self._run.params]
+        ends = np.cumsum([kept.numel() for kept in held])
+        for kept, part in zip(held, np.split(sign * value, ends[:-1]), strict=True):
+            kept.copy_(torch.tensor(part).reshape(kept.shape))
+
+    def info(self) -> dict[str, Array]:
+        """The children's steps, and norms and ratios where the graft has groups of more than one coordinate."""
+        if not self._part.children:
+            return {}
+        found = {f"{role}.delta": self._whole(role) for role in ROLES}
+        info = self._optimizer.info
+        return found | {name: getattr(info, name).numpy().copy() for name in ("n_m", "n_d", "ratio") if info}
+
+    def _whole(self, role: str) -> Array:
+        """A child's step over all tensors; 0 for those that took no part."""
+        steps = [self._steps.get((role, param), torch.zeros_like(param)) for param in self._run.params]
+        return np.concatenate([step.detach().to(torch.float64).numpy().reshape(-1) for step in steps])
+
+
+def _maker(part: Part, arguments: Mapping[str, Any]) -> Callable[..., Any]:
+    """What makes the optimizer of a part over parameters."""
+    if part.row is not None:
+        return partial(candidates.load(part.row.target), **part.native(arguments))
+    own = part.own(arguments)
+    children = dict(zip(ROLES, (_maker(child, arguments) for child in part.children), strict=True))
+    partition = str(part.instance.partition)
+    return partial(graftsim_torch.Graft, **children, partition=partition, eps=own["eps"], scale=own["scale"])
+
+
+def _set(part: Part, optimizer: Any, arguments: Mapping[str, Any]) -> None:
+    """Give an optimizer the hyperparameters of a step, as schedulers do."""
+    if part.row is not None:
+        for group in optimizer.param_groups:
+            group.update(part.native(arguments))
+        return
+    own = part.own(arguments)
+    optimizer.eps, optimizer.scale = own["eps"], own["scale"]
+    for role, child in zip(ROLES, part.children, strict=True):
+        _set(child, getattr(optimizer, role), arguments)
+
+
+def _leaves(part: Part, optimizer: Any) -> Iterator[tuple[Any, torch.optim.Optimizer]]:
+    """The optimizers in a graft, each with its part."""
+    if part.row is not None:
+        yield part, optimizer
+    for role, child in zip(ROLES, part.children, strict=False):
+        yield from _leaves(child, getattr(optimizer, role))

@@ -6,7 +6,7 @@ import gc
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from graftsim.bench import machine, norms, runs, scaling, steps, timing, torch_adapter
+from graftsim.bench import jax_adapter, machine, norms, runs, scaling, steps, timing, torch_adapter
 from graftsim.bench.cases import Case, Goal, Group
 from graftsim.bench.field import Field
 from graftsim.bench.timing import Contestant, Times
@@ -19,6 +19,7 @@ KINDS: dict[str, Callable[[Case, int], Field]] = {
     "norm": norms.prepare,
     "scaling": scaling.prepare,
     "torch": torch_adapter.prepare,
+    "jax": jax_adapter.prepare,
 }
 Progress = Callable[[str], object]
 

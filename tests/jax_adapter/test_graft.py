@@ -142,13 +142,25 @@ def test_squares_neither_overflow_nor_vanish(dtype, size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [-1000, -600, -400, 0, 400, 600, 1020])
-def test_float64_squares_neither_overflow_nor_vanish(size: int) -> None:
+@pytest.mark.parametrize("shape", [(4,), (1,), ()])
+def test_float64_squares_neither_overflow_nor_vanish(size: int, shape: tuple[int, ...]) -> None:
+    """Compiled too: XLA squares factors apart where there is one number, and their square is out of range."""
     with jax.enable_x64(True):
-        ones = {"w": jnp.full(4, 2.0**size)}
+        ones = {"w": jnp.full(shape, 2.0**size)}
         optimizer = graft(optax.stateless(lambda u, p: jax.tree.map(jnp.ones_like, u)), optax.identity())
-        updates, state = optimizer.update(ones, optimizer.init(ones))
-        assert (np.asarray(updates["w"]) == 1).all()
-        assert float(state.info.direction_norm["w"]) == 2.0 ** (size + 1)
+        for update in (optimizer.update, jax.jit(optimizer.update)):
+            updates, state = update(ones, optimizer.init(ones))
+            assert (np.asarray(updates["w"]) == 1).all()
+            assert float(state.info.direction_norm["w"]) == 2.0 ** (size + (shape == (4,)))
+
+
+@pytest.mark.parametrize("shape", [(3,), (1,), (1, 1), ()])
+def test_a_compiled_norm_of_zeros_is_zero(shape: tuple[int, ...]) -> None:
+    with jax.enable_x64(True):
+        optimizer, zeros = graft(optax.sgd(1.0), optax.sgd(1.0)), {"w": jnp.zeros(shape)}
+        updates, state = jax.jit(optimizer.update)(zeros, optimizer.init(zeros))
+        assert float(state.info.magnitude_norm["w"]) == float(state.info.ratio["w"]) == 0
+        assert not np.asarray(updates["w"]).any()
 
 
 def test_a_ratio_beyond_float32_is_no_obstacle() -> None:

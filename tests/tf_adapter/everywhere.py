@@ -7,10 +7,12 @@ import numpy as np
 from keras import ops
 from keras.optimizers.schedules import ExponentialDecay, PiecewiseConstantDecay
 
+from graftsim.corrections import read
 from graftsim_tf import Graft, corrections
 from tests.tf_adapter.variables import (
     BACKEND,
     DTYPES,
+    SHAPES,
     adam,
     assert_raises,
     flat,
@@ -314,6 +316,24 @@ def check_corrections_multiply_steps() -> None:
     got = run(corrections(sgd(0.5), {"biases": 0.5, "rest": 1.0}, "pattern(biases='bias', rest=None)"))
     assert same(got[3:], run(sgd(0.5))[3:])
     assert same(got[:3], run(sgd(0.25))[:3])
+
+
+def check_corrections_may_change_from_step_to_step() -> None:
+    """A step in float32 is rounded when it is formed and when it is added: 2 u of all that is added, and as much again
+    for the rate."""
+    factors = {"bias": {"c0": 0.5, "c1": 0.25}, "kernel": {"c": 2.0, "alpha": -0.27}, "scalar": 2.0}
+    factors["out"] = {"c0": 0.5, "c1": -0.25}  # 0 from the second step on
+    given, start = read(factors).factors, np.zeros_like(weights())
+    terms = [
+        np.concatenate([0.5 * given[n].at(t) * x.ravel() for n, x in zip(SHAPES, split(row), strict=True) if x.size])
+        for t, row in enumerate(gradients().astype(float), 1)
+    ]
+    first = corrections(sgd(0.5), factors)
+    for optimizer in (first, type(first).from_config(first.get_config())):
+        got = run(optimizer, start=start)
+        assert (np.abs(got + np.sum(terms, 0)) <= 4 * 2.0**-24 * len(terms) * np.abs(terms).sum(0)).all()
+    half = type(first)(sgd(0.5), factors, scale=0.5)
+    assert same(run(half, start=start), got / 2)
 
 
 def check_mistakes_are_told() -> None:

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from graftsim_tf import Graft
+from graftsim_tf import Graft, machine
 from tests.tf_adapter.variables import DTYPES, adam, flat, follow, gradients, made, run, same, sgd, tensors, weights
 
 K = keras.optimizers
@@ -22,6 +22,35 @@ def check_compiled_steps_are_the_reference() -> None:
                 adagrad = "adagrad(lr=0.25, initial_accumulator=0.125, eps=0.0009765625, eps_placement=inside)"
                 machine = f"graft(momentum(lr=0.5, momentum=0.75, form=lr_inside), {adagrad}, partition={partition})"
                 follow(machine, optimizer, dtype, tf.function(jit_compile=jit))
+
+
+def check_compiled_norms_of_one_number_neither_overflow_nor_vanish() -> None:
+    """XLA squares factors apart where there is one number, and their square is out of range."""
+    for size in (0.0, 2.0**-1000, 2.0**-600, 1.0, 2.0**600, 2.0**1000):
+        variable = keras.Variable(np.zeros(1), dtype="float64")
+        optimizer = Graft(sgd(1.0), sgd(0.5))
+        optimizer.build([variable])
+        step = tf.function(applying(optimizer, [variable]), jit_compile=True)
+        step(tf.constant([size], tf.float64))
+        assert float(optimizer.info.n_m[0]) == size
+        assert float(variable.numpy()[0]) == -size
+
+
+def check_a_variable_without_coordinates_is_no_obstacle() -> None:
+    """Keras's own sum of two such tensors fails in a graph."""
+    for compiled in (lambda function: function, tf.function, tf.function(jit_compile=True)):
+        for make in (lambda: Graft(K.Lion(0.5), sgd(1.0, momentum=0.5)), lambda: machine("adam#sgd")):
+            moved = []
+            for shapes in ([(2,)], [(2,), (0, 3)]):
+                variables = [keras.Variable(np.ones(shape, "float32")) for shape in shapes]
+                optimizer = make()
+                optimizer.build(variables)
+                step = compiled(applying(optimizer, variables))
+                for size in (1.0, 2.0):
+                    step(*(tf.ones(shape) * size for shape in shapes))
+                moved.append(variables[0].numpy())
+                assert optimizer.info is not None
+            assert same(*moved)
 
 
 def applying(optimizer, variables):

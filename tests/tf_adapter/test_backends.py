@@ -7,7 +7,7 @@ import pytest
 from tests.tf_adapter import programs
 
 RUNS = {
-    "tensorflow": ("everywhere", "on_tensorflow", "in_training", "machines"),
+    "tensorflow": ("everywhere", "on_tensorflow", "in_training", "machines", "certified"),
     "jax": ("everywhere", "on_jax", "in_training"),
     "torch": ("everywhere", "in_training"),
 }
