@@ -247,6 +247,7 @@ class _Arithmetic:
         groups, count = reduction.partition.group_of[present], reduction.partition.count
         terms = np.bincount(groups, minlength=count)
         roundings = np.where(terms > 1, 1 + np.log2(np.maximum(terms, 1)), 1.0) * self.unit[Rank.GROUP]
+        least = self.least[Rank.GROUP]
 
         def total(each: Array) -> Array:
             sums = self.numbers.make(np.zeros(count))
@@ -255,21 +256,21 @@ class _Arithmetic:
 
         if reduction.operator == "sum":
             value, size = total(x.value), _float(total(np.abs(x.value)))
-            return Bounded(value, _float(total(x.error)) + roundings * size)
+            return Bounded(value, _float(total(x.error)) + roundings * size + least * (size > 0))
         scale = self._scale(x, y, groups, count, present)
         a, b = x.value / scale[reduction.partition.group_of], y.value / scale[reduction.partition.group_of]
         products, wide = total(a * b), _float(scale)
-        moved = _float(total(np.abs(_float(a)) * y.error / wide[reduction.partition.group_of]))
+        moved = _float(total(_times(np.abs(_float(a)), y.error / wide[reduction.partition.group_of])))
         if reduction.operator == "norm":
             root = self.numbers.sqrt(products)
             size = _float(root)
             error = np.where(
                 size > 0, moved / np.where(size > 0, size, 1) * wide, _root_of_squares(x.error[present], groups, count)
             )
-            return Bounded(root * scale, error + roundings * size * wide)
-        moved = moved + _float(total(np.abs(_float(b)) * x.error / wide[reduction.partition.group_of]))
+            return Bounded(root * scale, error + roundings * size * wide + least * (size > 0))
+        moved = moved + _float(total(_times(np.abs(_float(b)), x.error / wide[reduction.partition.group_of])))
         size = _float(total(np.abs(a * b)))
-        return Bounded(products * scale * scale, (moved + roundings * size) * wide * wide)
+        return Bounded(products * scale * scale, (moved + roundings * size) * wide * wide + least * (size > 0))
 
     def _scale(self, x: Bounded, y: Bounded, groups: Array, count: int, present: Array) -> Array:
         """A power of two near the largest element of each group, so that squares stay in range."""
