@@ -442,8 +442,8 @@ def _certainly_infinite(a: Bounded, b: Bounded) -> Array:
 
 
 def _times(factor: Array, error: Array) -> Array:
-    """factor * error where 0 * inf is 0: no error, no movement."""
-    return np.where(error == 0, 0.0, factor * error)
+    """factor * error, where no error is no movement, and an error without a bound has none whatever it is times."""
+    return np.where(error == 0, 0.0, np.where(np.isinf(error), np.inf, factor * error))
 
 
 def _divide(a: Array, b: Array) -> Array:

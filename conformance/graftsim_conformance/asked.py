@@ -68,7 +68,8 @@ def is_float32(name: str) -> bool:
 class Claim:
     """One machine that a target is held to, and the golden cases for it; ``left`` more were not asked for.
 
-    ``float32`` are slots that are kept in float32 whatever the weights are.
+    ``float32`` are slots that are kept in float32 whatever the weights are. ``lawful`` is False where an adapter says
+    that laws are tried elsewhere: on another expression of the machine, or in another mode.
     """
 
     label: str
@@ -81,6 +82,7 @@ class Claim:
     left: int = 0
     profiles: tuple[str, ...] = ()
     float32: tuple[str, ...] = ()
+    lawful: bool = True
 
     @property
     def machine(self) -> str:

@@ -138,7 +138,7 @@ class Machines(_Run):
     @staticmethod
     def lawful(machine: str, mode: str) -> bool:
         """Laws are tried where nothing is compiled for each of them, and on one expression of each machine."""
-        return not mode and machine in recipes.firsts()
+        return not mode and machine in recipes.firsts(Machines.machines)
 
     def __init__(self, machine: str, mode: str = "") -> None:
         self._expression, self._mode, self.fused = machine, mode, bool(mode)
@@ -252,6 +252,11 @@ class Grafts(_Run):
     """Those whose groups are of whole leaves, axes or blocks, as those of ``graft`` are."""
     profiles = recipes.profiles(FRAMEWORK)
     """Those of optax, which computes the steps of the children."""
+
+    @staticmethod
+    def lawful(machine: str, mode: str) -> bool:
+        """Laws are tried on one expression of each partition: each law compiles steps of its own."""
+        return machine in recipes.firsts(Grafts.machines)
 
     def __init__(self, machine: str, mode: str = "") -> None:
         self._graft, self.fused = _graft(machine, mode), bool(mode)

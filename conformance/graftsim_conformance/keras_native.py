@@ -36,7 +36,8 @@ class KerasCandidate:
 
     The learning rate is assigned before each step, as callbacks do. Everything else must stay as it is at the first
     step. State is named as Keras names the variables: ``velocity`` is ``<variable>_velocity`` of each tensor. Or it is
-    one variable for all tensors, as ``iteration`` is, or an attribute that holds one.
+    one variable for all tensors, as ``iteration`` is, or an attribute that holds one. Tensors without coordinates are
+    left out on TensorFlow, where Keras cannot add two of them.
     """
 
     def __init__(self, optimizer: Any, mode: str = "") -> None:
@@ -51,7 +52,7 @@ class KerasCandidate:
         with on_the_cpu(self._dtype):
             self._variables = [
                 keras.Variable(np.array(part), dtype=self._dtype, name=f"tensor{number}")
-                for number, part in enumerate(layout.unflatten(weights))
+                for number, part in enumerate(self._parts(weights))
             ]
             self._optimizer = self._make(**arguments)
             self._optimizer.build(self._variables)
@@ -64,8 +65,12 @@ class KerasCandidate:
         with on_the_cpu(self._dtype):
             if RATE in arguments:
                 self._optimizer.learning_rate = arguments[RATE]
-            self._apply([keras.ops.convert_to_tensor(np.array(part)) for part in self._layout.unflatten(gradients)])
+            self._apply([keras.ops.convert_to_tensor(np.array(part)) for part in self._parts(gradients)])
             return self._flat(self._variables)
+
+    def _parts(self, flat: Array) -> list[Array]:
+        every = keras.backend.backend() != "tensorflow"
+        return [part for part in self._layout.unflatten(flat) if every or part.size]
 
     def _compiled(self) -> Callable[[list[Any]], None]:
         """A step as one function; on jax what it returns is put back into the variables, as Keras's trainer does."""
@@ -95,6 +100,8 @@ class KerasCandidate:
             name, sign = signed(source)
             shared = owned.get(name, getattr(self._optimizer, name, None))
             slots = [owned.get(f"{variable.name}_{name}", shared) for variable in self._variables]
+            if all(variable is shared for variable in slots):
+                slots = [shared] * len(self._layout.tensors)
             if all(variable is not None for variable in slots):
                 found[slot] = sign * self._flat(slots)
         return found

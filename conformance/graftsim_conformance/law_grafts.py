@@ -107,7 +107,7 @@ def children(trial: Trial) -> Iterator[Compared]:
 
 
 def same(trial: Trial, left: str, right: str) -> Iterator[Compared]:
-    """Two machines that are one to the bit: their weights after each step; within the budget where programs are fused."""
+    """Two machines that are one: their weights after each step, to the bit, or near where programs are fused."""
     if trial.fused:
         yield from near(trial, left, right)
         return

@@ -65,8 +65,9 @@ def python_object(asked: Asked) -> Subject:
     """A Python object as what it is claimed to be, or an adapter as each of its ``machines``.
 
     An adapter may have ``modes``, one of which it is then given beside an expression; ``profiles`` of its platform by
-    dtype; ``float32``, which tells the slots of a machine that are kept in float32; ``distributions`` whose versions
-    are reported, and the ``backend`` that it runs on.
+    dtype; ``float32``, which tells the slots of a machine that are kept in float32; ``lawful``, which tells of a
+    machine and a mode whether the laws are tried there; ``distributions`` whose versions are reported, and the
+    ``backend`` that it runs on.
     """
     found = candidates.load(asked.target)
     recipes = getattr(found, "machines", None)
@@ -77,7 +78,9 @@ def python_object(asked: Asked) -> Subject:
         machines, make = _claimed(asked), lambda machine: _made(found, asked.target)
     claims = tuple(_own(asked, machine) for machine in machines)
     if adapter:
-        claims = tuple(_described(one, found, machine) for one, machine in zip(claims, machines, strict=True))
+        claims = tuple(
+            _described(one, found, machine, asked.mode) for one, machine in zip(claims, machines, strict=True)
+        )
     else:
         as_candidate(make(machines[0]), machines[0])  # what is no candidate at all is a mistake of the call
     text = {one.label: machine for one, machine in zip(claims, machines, strict=True)}
@@ -93,11 +96,12 @@ def python_object(asked: Asked) -> Subject:
     )
 
 
-def _described(one: Claim, adapter: Any, machine: str) -> Claim:
+def _described(one: Claim, adapter: Any, machine: str, mode: str) -> Claim:
     """A claim with what an adapter says of itself."""
     profiles = getattr(adapter, "profiles", {}).get(one.dtype or "float64", ())
     float32 = getattr(adapter, "float32", lambda of: ())(machine)
-    return dataclasses.replace(one, profiles=tuple(profiles), float32=tuple(float32))
+    lawful = getattr(adapter, "lawful", lambda of, mode: True)(machine, mode)
+    return dataclasses.replace(one, profiles=tuple(profiles), float32=tuple(float32), lawful=lawful)
 
 
 def _family(found: Callable[..., Any], asked: Asked) -> Callable[[str], Any]:

@@ -25,11 +25,12 @@ def machines() -> tuple[str, ...]:
 
 
 @functools.cache
-def firsts() -> frozenset[str]:
-    """The first expression of each machine by its name, whatever its options and children."""
-    found: dict[str, str] = {}
-    for machine in machines():
-        found.setdefault(notation.parse(machine).machine.name, machine)
+def firsts(among: tuple[str, ...]) -> frozenset[str]:
+    """Of some expressions the first of each machine and partition, whatever its options and children."""
+    found: dict[tuple[str, str], str] = {}
+    for machine in among:
+        instance = notation.parse(machine)
+        found.setdefault((instance.machine.name, str(instance.partition)), machine)
     return frozenset(found.values())
 
 

@@ -56,7 +56,9 @@ def run(
     """
     found = subjects.subject(asked)
     jobs = [(number, case) for number, claim in enumerate(found.claims) for case in claim.cases]
-    jobs += [(number, LAWS) for number, claim in enumerate(found.claims) if claim.cases and found.lawful]
+    jobs += [
+        (number, LAWS) for number, claim in enumerate(found.claims) if claim.cases and claim.lawful and found.lawful
+    ]
     ledger = Ledger(subjects.digest(found), fresh)
     left = [job for job in jobs if _key(job) not in ledger.found]
     progress(len(jobs) - len(left), len(jobs))

@@ -147,7 +147,7 @@ class Machines(_Run):
     @staticmethod
     def lawful(machine: str, mode: str) -> bool:
         """Laws are tried where nothing is compiled for each of them, and on one expression of each machine."""
-        return not mode and machine in recipes.firsts()
+        return not mode and machine in recipes.firsts(Machines.machines)
 
     def start(self, layout: Layout, weights: Array, arguments: Values) -> None:
         dtype = str(weights.dtype)
@@ -231,6 +231,11 @@ class Grafts(_Run):
     """Those whose groups are of variables, axes, blocks or coordinates, as those of ``Graft`` are."""
     profiles = recipes.profiles(FRAMEWORK)
     """Those of Keras, which computes the steps of the children."""
+
+    @staticmethod
+    def lawful(machine: str, mode: str) -> bool:
+        """Laws are tried on one expression of each partition: each law compiles steps of its own."""
+        return machine in recipes.firsts(Grafts.machines)
 
     def __init__(self, machine: str, mode: str = "") -> None:
         super().__init__(machine, mode)
