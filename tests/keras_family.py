@@ -44,7 +44,7 @@ def answer(module: str, home: Path, **environment: str) -> dict[str, Any]:
     variables = {**os.environ, "KERAS_HOME": str(home), "TF_CPP_MIN_LOG_LEVEL": "3", **environment}
     root = Path(__file__).parents[1]
     command = [sys.executable, "-m", module]
-    done = subprocess.run(command, cwd=root, env=variables, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=root, env=variables, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

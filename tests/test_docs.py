@@ -1,5 +1,6 @@
 """Every command and every example in README.md and docs/ runs as a reader would run it."""
 
+import os
 import re
 import subprocess
 import sys
@@ -44,9 +45,10 @@ def test_command(page: str, command: str, code: int, desk: Path) -> None:
         f"{program}{command.removeprefix('graftsim')}",
         shell=True,
         cwd=desk,
+        env={**os.environ, "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"},  # for what is piped
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
     )
     assert done.returncode == code, done.stdout[-2000:] + done.stderr
     assert "Traceback" not in done.stderr

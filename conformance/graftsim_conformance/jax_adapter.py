@@ -132,7 +132,7 @@ def _machine(expression: str, paths: tuple[str, ...], mode: str) -> _Machine:
 class Machines(_Run):
     """A machine of the spec as an optax transformation."""
 
-    machines = recipes.machines()
+    machines = recipes.with_all_gradients()
     profiles = FLUSHES
 
     @staticmethod

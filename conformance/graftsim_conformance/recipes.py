@@ -25,6 +25,16 @@ def machines() -> tuple[str, ...]:
 
 
 @functools.cache
+def with_all_gradients() -> tuple[str, ...]:
+    """Those of them that have a case in which no gradient is missing."""
+    return tuple(machine for machine in machines() if any(map(_whole, golden.names_of(notation.parse(machine)))))
+
+
+def _whole(case: str) -> bool:
+    return "missing" not in golden.stored(case).needs
+
+
+@functools.cache
 def firsts(among: tuple[str, ...]) -> frozenset[str]:
     """Of some expressions the first of each machine and partition, whatever its options and children."""
     found: dict[tuple[str, str], str] = {}

@@ -141,7 +141,7 @@ def _machines(
 class Machines(_Run):
     """A machine of the spec as a Keras optimizer."""
 
-    machines = recipes.machines()
+    machines = recipes.with_all_gradients()
     profiles = FLUSHES
 
     @staticmethod

@@ -153,8 +153,8 @@ def check(
     Parameters
     ----------
     targets:
-        Import paths, such as torch.optim:Adam or mymodule:MyAdam, or programs, by a path with a slash in it, or an adapter
-        of this project, such as graftsim_torch.
+        Import paths, such as torch.optim:Adam or mymodule:MyAdam, or programs, by a path with a slash in it, or an
+        adapter of this project, such as graftsim_torch.
     machine:
         The machine, with its options, that a target is held to; by default the dialect of the spec.
     like:

@@ -35,13 +35,13 @@ def apply(
     machine_files: Sequence[Path],
 ) -> None:
     """Run a machine with corrections and print what came of it."""
-    running._check_places(out, plot)
+    running.check_places(out, plot)
     machines = Library(machine_files) if machine_files else None
     found = pipes.corrections_of(source)
     found = dataclasses.replace(found, scale=found.scale * scale)
     problem, inner = problems.parse(run.problem), notation.parse(machine, machines)
     corrected = applying.corrected(inner, found, problem.layout)
-    with running._bar(run.steps) as advance:
+    with running.bar(run.steps) as advance:
         done = simulate(
             *(problem, corrected, run.steps, run.seed, run.dtype, run.record_every),
             progress=advance,

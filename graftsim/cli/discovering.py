@@ -29,7 +29,7 @@ def record(run: Run, out: str, machine_files: Sequence[Path]) -> None:
     """Run a graft and save what discovery asks for."""
     pipes.check_out(out, "a recording")
     machines = Library(machine_files) if machine_files else None
-    with running._bar(run.steps) as advance:
+    with running.bar(run.steps) as advance:
         found = recording.record(
             *(run.problem, run.machine, run.steps, run.seed, run.dtype, run.record_every, run.keep_every),
             progress=advance,

@@ -45,7 +45,7 @@ def run_all(
     with launcher.session() as world:
         if world is None:
             chosen, machines = prepare()
-            _check_places(out, plot)
+            check_places(out, plot)
             show(chosen, _each(chosen, lambda run, done: runs.execute(run, done, machines, engine)), out, plot)
         else:
             _over_ranks(world, prepare, engine, out, plot)
@@ -65,7 +65,7 @@ def _over_ranks(
         if engine != "numpy":
             raise GraftsimError(f"over ranks the engine must be numpy, the reference; received {engine!r}")
         if world.rank == 0:
-            _check_places(out, plot)
+            check_places(out, plot)
         return prepare()
 
     chosen, machines = agreement.together(world, checked)
@@ -75,7 +75,7 @@ def _over_ranks(
         show(chosen, results, out, plot)
 
 
-def _check_places(out: Path | None, plot: Path | None) -> None:
+def check_places(out: Path | None, plot: Path | None) -> None:
     """What cannot be written is said before work is done."""
     if plot:
         from graftsim.cli import plots
@@ -90,7 +90,7 @@ def _each(chosen: RunFile, execute: Callable[[Run, Callable[[int], object]], Res
     """One run after another, up to one that is interrupted. Where others keep the record there is no result."""
     results: list[Result] = []
     before = 0
-    with _bar(sum(each.steps for each in chosen.runs)) as advance:
+    with bar(sum(each.steps for each in chosen.runs)) as advance:
         for each in chosen.runs:
             found = execute(each, _after(before, advance))
             before += each.steps
@@ -132,7 +132,7 @@ def _after(before: int, advance: Callable[[int], object]) -> Callable[[int], obj
 
 
 @contextmanager
-def _bar(total: int) -> Iterator[Callable[[int], object]]:
+def bar(total: int) -> Iterator[Callable[[int], object]]:
     """A progress bar on a terminal, nothing elsewhere."""
     columns = (TextColumn("steps"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)

@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from graftsim.cli import experimenting as common
 from graftsim.cli.options import Lengths, Outputs
-from graftsim.experiments import setups
+from graftsim.experiments import queue_ranks, setups
 from graftsim.experiments.search import metrics, spaces
 from graftsim.experiments.search import transfer as transfers
 from graftsim.experiments.search.gap import HALF
@@ -30,6 +30,7 @@ def transfer(
     outputs: Outputs,
 ) -> None:
     """Search M, D and M#D, print what came of it, and write what was asked for."""
+    queue_ranks.lead()
     shared = common.plan(setups.load(problem), lengths, 1)
     base = Trial(shared.problem, "", shared.steps, seed, shared.dtype, shared.record_every)
     m, d = (spaces.load(machine) for machine in machines)

@@ -43,7 +43,7 @@ class Problem(Protocol):
 
         Flat, shape (coordinates,), or one array a tensor with None where a tensor has no gradient. A pure function of
         its arguments, so that a run goes on from any step to the same bits. It is computed in float64 and rounded to
-        the weights' dtype once.
+        the weights' dtype once; models in torch compute in float32.
         """
 
     def loss(self, weights: Array) -> float:

@@ -25,7 +25,7 @@ def start(home: Path, **environment: str) -> dict[str, str]:
     """What each check raised; nothing where it passed."""
     variables = {**os.environ, "KERAS_HOME": str(home), "TF_CPP_MIN_LOG_LEVEL": "3", **environment}
     command = [sys.executable, "-m", "tests.tf_adapter.program", str(home)]
-    done = subprocess.run(command, cwd=FOLDER.parents[1], env=variables, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=FOLDER.parents[1], env=variables, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout.splitlines()[-1])
 
