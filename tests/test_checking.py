@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import sys
 from xml.etree import ElementTree as Xml
 
 import pytest
 
-from graftsim import cli
 from graftsim_conformance import certificate
 
 ADAM = ("--as", "adam(eps_placement=corrected)")
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Runs the command line in a folder of its own: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setenv("GRAFTSIM_CACHE", str(tmp_path / "cache"))
-
-    def call(*arguments: str):
-        monkeypatch.setattr(sys, "argv", ["graftsim", "check", *arguments])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
+def run(run, own_cache):
+    return functools.partial(run, "check", columns=100)
 
 
 def test_all_outputs_at_once(run, tmp_path):

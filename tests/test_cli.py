@@ -8,32 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graftsim import cli, trajectory
+from graftsim import trajectory
 
 BOMB = "machine: m\ntitle: &a [x, x]\nsource: [*a, *a]\nstep: [delta = g]\n"
 LOOP = "machine: &a [*a]\n"
 OUTSIDE = "machine: m\ntitle: t\nsource: s\nstep: [\"delta = __import__('os').system('true')\"]\n"
 UNKNOWN = "machine: m\ntitle: t\nsource: s\nstep: [delta = gg]\n"
 MISMATCH = "machine: m\ntitle: t\nsource: s\nstep: [delta = g ** 2]\n"
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Runs the command line in a folder of its own: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments: str):
-        monkeypatch.setattr(sys, "argv", ["graftsim", *arguments])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 MISTAKES = {

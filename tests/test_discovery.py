@@ -393,26 +393,6 @@ def test_longer_steps_of_m_are_darker(n_m):
 # -- commands ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Runs the command line in a folder of its own: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments, stdin=b""):
-        monkeypatch.setattr(sys, "argv", ["graftsim", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
-
-
 PROBLEM = ["--problem", "digits(hidden=[8])", "--steps", "60"]
 
 

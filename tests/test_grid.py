@@ -2,14 +2,12 @@
 
 import json
 import math
-import sys
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graftsim import cli
 from graftsim.errors import GraftsimError
 from graftsim.experiments import grid as grids
 from graftsim.experiments import ledger as ledgers
@@ -234,23 +232,8 @@ def test_a_setup_by_problem_and_by_file(tmp_path):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Runs the command line in a folder of its own: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("GRAFTSIM_CACHE", str(tmp_path / "cache"))
-
-    def call(*arguments: str):
-        monkeypatch.setattr(sys, "argv", ["graftsim", *arguments])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
+def run(run, own_cache):
+    return run
 
 
 PAIR = ("--optimizers", "sgd(lr=0.1)", "adam(lr=0.01)", "--steps", "6", "--partitions", "global")

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from graftsim import documents, rules
-from graftsim.cli import main
 from graftsim.errors import GraftsimError
 from graftsim.experiments.papers import checks, comparisons, errata, medians, proofs, regret, tables, trials
 from graftsim.experiments.papers.verdicts import Verdict, rounds_to
@@ -250,21 +249,6 @@ def test_errata_name_checks_and_rules_that_there_are():
 def test_every_check_that_finds_a_misprint_has_an_erratum():
     named = {row.check for row in errata.load()}
     assert {name for name in checks.CHECKS if check(name).verdict != Verdict.AGREES} <= named
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*words):
-        monkeypatch.setattr("sys.argv", ["graftsim", *words])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def test_the_command_prints_a_check_and_a_table(run, tmp_path):

@@ -1,6 +1,7 @@
 """Both papers on one page: claims, the experiments behind them, and the report, which is opened in a real browser."""
 
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -13,7 +14,6 @@ import numpy as np
 import pytest
 
 from graftsim import problems
-from graftsim.cli import main
 from graftsim.errors import GraftsimError
 from graftsim.experiments.jobs import Job
 from graftsim.experiments.ledger import Ledger
@@ -439,21 +439,8 @@ def test_equal_data_draw_equal_pictures():
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GRAFTSIM_CACHE", str(tmp_path / "cache"))
-
-    def call(*given):
-        monkeypatch.setattr("sys.argv", ["graftsim", "reproduce", *given])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+def run(run, own_cache):
+    return functools.partial(run, "reproduce")
 
 
 def test_the_command_writes_the_report(run, tmp_path):

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, qmc
 
-from graftsim import GraftsimError, cli, documents, notation
+from graftsim import GraftsimError, documents, notation
 from graftsim.experiments import trials
 from graftsim.experiments.jobs import Job
 from graftsim.experiments.ledger import Ledger
@@ -556,21 +556,8 @@ SMALL = ("transfer", *QUADRATIC, "--m", "adam", "--d", "momentum", "--budget", "
 
 class TestCommand:
     @pytest.fixture
-    def run(self, monkeypatch, capsys, tmp_path):
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setenv("COLUMNS", "200")
-        monkeypatch.setenv("GRAFTSIM_CACHE", str(tmp_path / "cache"))
-
-        def call(*arguments):
-            monkeypatch.setattr(sys, "argv", ["graftsim", *arguments])
-            try:
-                cli.main()
-                code = 0
-            except SystemExit as stop:
-                code = stop.code or 0
-            return code, *capsys.readouterr()
-
-        return call
+    def run(self, run, own_cache):
+        return run
 
     def test_it_prints_writes_and_draws(self, run, tmp_path):
         code, out, err = run(*SMALL, "--seeds", "5", "--json", "r.json", "--plot", "r.svg")

@@ -5,6 +5,7 @@ Keras has one backend a process, so its pairs are run by this file as a script, 
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import os
@@ -18,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graftsim import cli, notation
+from graftsim import notation
 from graftsim.errors import GraftsimError
 from graftsim_conformance import candidates, carrying, constructors, dialects, difference, readings
 from graftsim_conformance.constructors import Constructor
@@ -301,18 +302,8 @@ def test_an_unknown_framework_is_named() -> None:
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*arguments: str, columns: int = 80):
-        monkeypatch.setenv("COLUMNS", str(columns))
-        monkeypatch.setattr(sys, "argv", ["graftsim", *arguments])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        return code, *capsys.readouterr()
-
-    return call
+def run(run):
+    return functools.partial(run, columns=80)
 
 
 def test_the_constructor_stands_on_one_line(run) -> None:

@@ -107,13 +107,13 @@ def profiles(framework: str) -> Mapping[str, Sequence[str]]:
     return next(row.profiles for row in rows() if row.target.startswith(framework))
 
 
-def grafts(framework: str) -> tuple[str, ...]:
+def grafts(framework: str, among: tuple[str, ...]) -> tuple[str, ...]:
     """The golden grafts that a framework has the optimizers of; what these have fixed is written in."""
-    return tuple(_grafts(framework))
+    return tuple(_grafts(framework, among))
 
 
-def _grafts(framework: str) -> Iterator[str]:
-    for machine in machines():
+def _grafts(framework: str, among: tuple[str, ...]) -> Iterator[str]:
+    for machine in among:
         instance = notation.parse(machine)
         if instance.machine.name != GRAFT:
             continue

@@ -40,7 +40,7 @@ def test_a_sample_passes(kind: str, mode: str, dtype: str) -> None:
 
 
 def test_every_machine_is_judged_and_grafts_of_all_kinds() -> None:
-    assert len(jax_adapter.Machines.machines) > 200
+    assert len(jax_adapter.Machines.machines) > 190
     grafts = " ".join(jax_adapter.Grafts.machines)
     for word in ("adam", "lamb", "rmsprop", "lion", "novograd", "decay_decoupled", "graft(graft(", "block(2)", "row"):
         assert word in grafts

@@ -48,7 +48,7 @@ def check_a_mistake_in_the_graft_is_found_in_its_composition(home) -> None:
 
 
 def check_every_machine_is_judged_and_grafts_of_all_kinds() -> None:
-    assert len(tf_adapter.Machines.machines) > 200
+    assert len(tf_adapter.Machines.machines) > 190
     assert sum(tf_adapter.Machines.lawful(machine, "") for machine in tf_adapter.Machines.machines) > 30
     grafts = " ".join(tf_adapter.Grafts.machines)
     assert all(word in grafts for word in ("lion", "lamb", "sgd", "block(2)", "row", "pattern"))
