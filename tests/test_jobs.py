@@ -358,12 +358,14 @@ class TestWork:
 
 
 WORK = """
+import signal
 import sys
 from pathlib import Path
 from graftsim import GraftsimError
 from graftsim.experiments.ledger import Ledger
 from graftsim.experiments.workers import work
 from tests.test_jobs import trial
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what starts the tests may ignore it, and that is inherited
 with Ledger(Path(sys.argv[1])) as ledger:
     print(len(ledger), flush=True)
     try:

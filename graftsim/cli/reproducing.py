@@ -56,7 +56,8 @@ def reproduce(
                 results = running.run(chosen, Size(quick), ledger, processes, tell)
                 checked = [] if only else [check() for check in checks.CHECKS.values()]
         except KeyboardInterrupt:
-            console.print(f"{len(ledger)} runs are kept in {place}; the same command goes on", highlight=False)
+            kept = f"{len(ledger)} results are kept in {place}; the same command goes on"
+            console.print(kept, highlight=False, soft_wrap=True)
             raise
         report.write(results, checked, quick, out)
         if ledger_path is None:
