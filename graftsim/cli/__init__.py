@@ -246,7 +246,7 @@ def bench(
     Parameters
     ----------
     names:
-        Groups of cases: step, run, norm, scaling, or those of a file given by --cases; all by default.
+        Groups of cases: step, run, norm, scaling, torch, jax, or those of a file given by --cases; all by default.
     size:
         Coordinates, in place of the cases' own sizes.
     seconds:
