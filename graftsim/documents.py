@@ -25,6 +25,12 @@ JSON_BYTES = 1 << 26
 DEPTH = 32
 
 
+def cache_folder() -> Path:
+    """Where graftsim keeps what it can make again: ``GRAFTSIM_CACHE``, else the user's cache folder."""
+    base = os.environ.get("GRAFTSIM_CACHE") or os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "graftsim"
+
+
 def spec() -> Traversable:
     """The folder of the data-only package ``graftsim_spec``."""
     return importlib.resources.files("graftsim_spec")

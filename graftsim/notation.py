@@ -7,6 +7,7 @@ a scanner of our own replaces it before the syntax is read; text between quotes 
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -225,3 +226,33 @@ def _numbers(value: Any, place: str) -> list[float]:
         return [float(value)]
     parts = value.values() if isinstance(value, dict) else value
     return [number for part in parts for number in _numbers(part, place)]
+
+
+def with_number(instance: Instance, path: str, number: float | None) -> Instance:
+    """The instance with a hyperparameter set to a number; for None it is checked to exist, and has some number.
+
+    Args:
+        instance: any.
+        path: of the hyperparameter, such as ``lr`` or ``magnitude.lr``.
+        number: within its domain.
+
+    Raises:
+        ValueError: no such hyperparameter, or a number outside its domain.
+    """
+    return _with_number(instance, path.split("."), number, path)
+
+
+def _with_number(instance: Instance, path: list[str], number: float | None, whole: str) -> Instance:
+    first, *rest = path
+    known = instance.children if rest else instance.machine.hyperparameters
+    if first not in known:
+        raise ValueError(f"{instance.machine.name} has no {first!r} (in {whole!r}){nearest(first, known)}")
+    if rest:
+        child = _with_number(instance.children[first], rest, number, whole)
+        return dataclasses.replace(instance, children={**instance.children, first: child})
+    row = instance.machine.hyperparameters[first]
+    if number is None:
+        number = row.default if row.default is not None else 1.0  # never read: a schedule stands in its place
+    elif number not in row.domain:
+        raise ValueError(f"{whole} must lie in {row.domain.text}; received {number:g}")
+    return dataclasses.replace(instance, settings={**instance.settings, first: Number(number)})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import numbers
 from collections.abc import Callable, Mapping
@@ -16,11 +15,8 @@ from jax import lax
 
 import graftsim
 from graftsim import notation
-from graftsim.errors import nearest
-from graftsim.expressions import Number
 from graftsim.interpreter import evaluate
 from graftsim.layouts import Layout
-from graftsim.notation import Instance
 from graftsim.program import Kind, Program, Rank, StateSlot
 from graftsim_jax.arithmetic import Arithmetic
 from graftsim_jax.graft import check_leaves
@@ -80,7 +76,7 @@ def machine(expression: str, **hyperparameters: Any) -> optax.GradientTransforma
         if path in texts:
             continue
         number = float(value) if isinstance(value, numbers.Real | np.generic) else None
-        instance = _set(instance, path.split("."), number, path)
+        instance = notation.with_number(instance, path, number)
         if number is None:
             given[path] = value if callable(value) else functools.partial(_constant, value)
 
@@ -213,20 +209,3 @@ def _written(expression: str, texts: Mapping[str, Any]) -> str:
         )
     settings = ", ".join(f"{name}={value if isinstance(value, str) else repr(value)}" for name, value in texts.items())
     return f"{expression}({settings})"
-
-
-def _set(instance: Instance, path: list[str], number: float | None, whole: str) -> Instance:
-    """The instance with a hyperparameter set to a number, or, for None, checked to exist."""
-    first, *rest = path
-    known = instance.children if rest else instance.machine.hyperparameters
-    if first not in known:
-        raise ValueError(f"{instance.machine.name} has no {first!r} (in {whole!r}){nearest(first, known)}")
-    if rest:
-        child = _set(instance.children[first], rest, number, whole)
-        return dataclasses.replace(instance, children={**instance.children, first: child})
-    row = instance.machine.hyperparameters[first]
-    if number is None:
-        number = row.default if row.default is not None else 1.0  # never read: a schedule stands in its place
-    elif number not in row.domain:
-        raise ValueError(f"{whole} must lie in {row.domain.text}; received {number:g}")
-    return dataclasses.replace(instance, settings={**instance.settings, first: Number(number)})

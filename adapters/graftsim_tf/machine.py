@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,8 +12,6 @@ from keras.optimizers.schedules import LearningRateSchedule
 
 import graftsim
 from graftsim import notation
-from graftsim.errors import nearest
-from graftsim.expressions import Number
 from graftsim.interpreter import evaluate, initial_state
 from graftsim.layouts import Layout
 from graftsim.notation import Instance
@@ -67,7 +64,7 @@ class Machine(Composite):
         instance = notation.parse(expression)
         scheduled = {path: value for path, value in hyperparameters.items() if isinstance(value, LearningRateSchedule)}
         for path, value in hyperparameters.items():
-            instance = _set(instance, path.split("."), None if path in scheduled else float(value), path)
+            instance = notation.with_number(instance, path, None if path in scheduled else float(value))
         super().__init__(name=name, **options)
         self.expression, self._given = expression, dict(hyperparameters)
         self._evaluated = _Evaluated(instance, scheduled)
@@ -197,20 +194,3 @@ class _Evaluated:
 
 def _plain(node: Node) -> bool:
     return node.operator == "number"
-
-
-def _set(instance: Instance, path: list[str], number: float | None, whole: str) -> Instance:
-    """The instance with a hyperparameter set to a number, or, for None, checked to exist."""
-    first, *rest = path
-    known = instance.children if rest else instance.machine.hyperparameters
-    if first not in known:
-        raise ValueError(f"{instance.machine.name} has no {first!r} (in {whole!r}){nearest(first, known)}")
-    if rest:
-        child = _set(instance.children[first], rest, number, whole)
-        return dataclasses.replace(instance, children={**instance.children, first: child})
-    row = instance.machine.hyperparameters[first]
-    if number is None:
-        number = row.default if row.default is not None else 1.0  # never read: a schedule stands in its place
-    elif number not in row.domain:
-        raise ValueError(f"{whole} must lie in {row.domain.text}; received {number:g}")
-    return dataclasses.replace(instance, settings={**instance.settings, first: Number(number)})

@@ -248,11 +248,7 @@ def _graft(expression: str, mode: str) -> _Graft:
 class Grafts(_Run):
     """A graft of optimizers of optax, or one of them alone."""
 
-    machines = tuple(
-        machine
-        for machine in recipes.grafts(FRAMEWORK, recipes.with_all_gradients())
-        if "partition=sets" not in machine
-    )
+    machines = recipes.grafts(FRAMEWORK, recipes.with_all_gradients())
     """Those whose groups are of whole leaves, axes or blocks, as those of ``graft`` are."""
     profiles = recipes.profiles(FRAMEWORK)
     """Those of optax, which computes the steps of the children."""

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from graftsim import documents
 from graftsim_conformance.hexfloat import to_hex
 from graftsim_conformance.judge import CaseResult, Mode
 from graftsim_conformance.report import Failure
@@ -24,9 +24,8 @@ LINE_BYTES = 1 << 20
 
 
 def folder() -> Path:
-    """Where ledgers are: ``GRAFTSIM_CACHE``, else the user's cache folder."""
-    base = os.environ.get("GRAFTSIM_CACHE") or os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "graftsim" / "suite"
+    """Where ledgers are."""
+    return documents.cache_folder() / "suite"
 
 
 def to_document(found: CaseResult) -> dict[str, Any]:

@@ -108,8 +108,11 @@ def profiles(framework: str) -> Mapping[str, Sequence[str]]:
 
 
 def grafts(framework: str, among: tuple[str, ...]) -> tuple[str, ...]:
-    """The golden grafts that a framework has the optimizers of; what these have fixed is written in."""
-    return tuple(_grafts(framework, among))
+    """The golden grafts that a framework has the optimizers of; what these have fixed is written in.
+
+    Without those over explicit sets, which cut through tensors as the groups of no adapter's graft do.
+    """
+    return tuple(graft for graft in _grafts(framework, among) if "partition=sets" not in graft)
 
 
 def _grafts(framework: str, among: tuple[str, ...]) -> Iterator[str]:

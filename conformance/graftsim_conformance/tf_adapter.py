@@ -227,11 +227,7 @@ _KEPT = _Kept(8)
 class Grafts(_Run):
     """A graft of optimizers of Keras, or one of them alone."""
 
-    machines = tuple(
-        machine
-        for machine in recipes.grafts(FRAMEWORK, recipes.with_all_gradients())
-        if "partition=sets" not in machine
-    )
+    machines = recipes.grafts(FRAMEWORK, recipes.with_all_gradients())
     """Those whose groups are of variables, axes, blocks or coordinates, as those of ``Graft`` are."""
     profiles = recipes.profiles(FRAMEWORK)
     """Those of Keras, which computes the steps of the children."""

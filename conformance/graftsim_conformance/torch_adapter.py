@@ -91,9 +91,7 @@ class Machines:
 class Grafts:
     """A graft of optimizers of torch, or one of them alone."""
 
-    machines = tuple(
-        machine for machine in recipes.grafts(FRAMEWORK, recipes.machines()) if "partition=sets" not in machine
-    )
+    machines = recipes.grafts(FRAMEWORK, recipes.machines())
     """Those whose groups are of tensors, axes, blocks or coordinates, as those of ``Graft`` are."""
     distributions = ("torch",)
     abilities = ("missing",)

@@ -11,7 +11,6 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,12 +35,6 @@ MATRICES = "machines with matrices are not compiled"
 Values = dict[str, NDArray[Any]]
 
 
-def cache_folder() -> Path:
-    """Where generated modules are kept: ``GRAFTSIM_CACHE``, else the user's cache folder."""
-    base = os.environ.get("GRAFTSIM_CACHE") or os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "graftsim"
-
-
 @functools.cache
 def _environment() -> str:
     """What a generated module depends on besides its text; Numba does not see that a file it imports has changed."""
@@ -57,7 +50,7 @@ def load(text: str) -> ModuleType:
     name = f"graftsim_generated_{digest}"
     if name in sys.modules:
         return sys.modules[name]
-    path = cache_folder() / f"{name}.py"
+    path = documents.cache_folder() / f"{name}.py"
     if not path.exists() or path.read_text("utf-8") != text:
         try:
             documents.write_atomically(path, lambda file: file.write(text.encode()))

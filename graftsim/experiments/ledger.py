@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from graftsim import documents
 from graftsim.errors import GraftsimError
 from graftsim.experiments.jobs import RESULT_BYTES, Job, version
 from graftsim.experiments.queue_ranks import lead
@@ -30,11 +31,9 @@ FILE_BYTES = 1 << 29
 
 
 def place(study: str) -> Path:
-    """Where the ledger of a study is by default: in ``GRAFTSIM_CACHE``, else in the user's cache folder, under a digest
-    of what is studied and of graftsim's version."""
-    base = os.environ.get("GRAFTSIM_CACHE") or os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    """Where the ledger of a study is by default: under a digest of what is studied and of graftsim's version."""
     digest = sha256(json.dumps([study, version()]).encode()).hexdigest()
-    return Path(base) / "graftsim" / "experiments" / f"{digest[:32]}.jsonl"
+    return documents.cache_folder() / "experiments" / f"{digest[:32]}.jsonl"
 
 
 class Ledger:
