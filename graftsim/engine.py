@@ -19,6 +19,8 @@ from graftsim.interpreter import check_settings, evaluate, initial_state, interp
 from graftsim.layouts import Array
 from graftsim.program import Kind, Node, Program, Reduction
 
+MATRICES = "machines with matrices are not compiled"
+
 Exchange = Callable[[list[sums.Rows]], list[sums.Rows]]
 """Adds rows of exact sums over all ranks. One call a level."""
 
@@ -102,6 +104,10 @@ class Engine:
     def reduce(self, reduction: Reduction, operands: list[Array], present: NDArray[np.bool_]) -> NDArray[np.float64]:
         """One sum over the coordinates that take part, by the definition."""
         return self.arithmetic.reduce([(reduction, list(operands))], present)[0]
+
+    def rows(self, reduction: Reduction, operands: list[Array], present: NDArray[np.bool_]) -> sums.Rows:
+        """The exact sums of one reduction over the coordinates that take part, not rounded; shape (groups, width)."""
+        return self.arithmetic.rows(reduction, operands, present)
 
     def scalar(self, node: Any, step: int) -> Any:
         """The value of a hyperparameter's node at a step."""
@@ -189,16 +195,19 @@ class _Bits:
         self, asked: list[tuple[Reduction, list[NDArray[Any]]]], present: NDArray[np.bool_]
     ) -> list[NDArray[np.float64]]:
         """All sums of a level: rows of limbs, one exchange, one rounding each."""
-        operands = [self._operands(reduction, values, present) for reduction, values in asked]
         crossing = [i for i, (reduction, _) in enumerate(asked) if not reduction.partition.single]
-        local = [sums.rows(*operands[i], asked[i][0].partition.count) for i in crossing]
+        local = [self.rows(*asked[i], present) for i in crossing]
         total = dict(zip(crossing, self.exchange(local) if local else [], strict=True))
         return [
             sums.rounded(reduction.operator, total[i], self.dtype)
             if i in total
-            else _of_one(reduction.operator, *operands[i][:2])
-            for i, (reduction, _) in enumerate(asked)
+            else _of_one(reduction.operator, *self._operands(reduction, values, present)[:2])
+            for i, (reduction, values) in enumerate(asked)
         ]
+
+    def rows(self, reduction: Reduction, values: list[NDArray[Any]], present: NDArray[np.bool_]) -> sums.Rows:
+        """The exact sums of one reduction, not rounded."""
+        return sums.rows(*self._operands(reduction, values, present), reduction.partition.count)
 
     def _operands(
         self, reduction: Reduction, values: list[NDArray[Any]], present: NDArray[np.bool_]

@@ -94,8 +94,8 @@ class _Batch:
     ) -> None:
         from graftsim.compiled import whole
 
-        kernel = getattr(self.problem, "kernel", None)
-        if kernel is None or whole.can_compile(self.program, kernel):
+        kernel = whole.kernel_of(self.problem, self.program)
+        if kernel is None:
             for number, member, seed in members:
                 arguments = (self.steps, seed, self.dtype, self.record_every)
                 done(number, simulate(self.problem, member, *arguments, keep_every=self.keep_every))

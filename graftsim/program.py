@@ -182,6 +182,19 @@ class Program:
             for level in range(self.depth + 1)
         )
 
+    def nodes(self) -> Iterator[Node]:
+        """All nodes of hyperparameters, of state before the first step, of statements and of what is summed."""
+        roots = [*(each.node for each in self.parameters.values()), *(each.initial for each in self.slots.values())]
+        roots += [each.node for each in self.statements]
+        roots += [operand for each in self.reductions for operand in each.operands]
+        for root in roots:
+            yield from root.walk()
+
+    @cached_property
+    def has_matrices(self) -> bool:
+        """Whether a value is a matrix. Only the reference engine runs such programs, and no rank has half a matrix."""
+        return any(node.kind.rank is Rank.MATRIX for node in self.nodes())
+
     def parameter(self, path: str) -> Parameter:
         if path not in self.parameters:
             raise GraftsimError(f"{self.instance.machine.name} has no {path!r}{nearest(path, self.parameters)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graftsim import problems
+from graftsim import interrupts, problems, stepping
 from graftsim.compiler import build
 from graftsim.engine import Engine
 from graftsim.errors import GraftsimError
@@ -20,13 +19,13 @@ from graftsim.problems.arguments import SEEDS, integer
 from graftsim.problems.problem import Kernel, Problem
 from graftsim.program import Program
 from graftsim.record import Moment, Record, meta_of
+from graftsim.stepping import Stepper
 from graftsim.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from graftsim.compiled.whole import WholeRun
 
 Progress = Callable[[int], object]
-ENGINES = ("numpy", "compiled")
 STEPS = 10**9
 
 
@@ -56,8 +55,9 @@ def simulate(
             given. A run goes on from where they were kept.
         progress: called with the number of steps that are done: after each, or after a block of the compiled engine.
         start: weights to start from, flat, in place of the problem's.
-        engine: ``numpy``, the reference; or ``compiled``, the same bits in one compiled loop, which pays for many
-            steps. What cannot be compiled is run by the reference, with one warning that says why.
+        engine: ``numpy``, the reference; or ``compiled``, the same bits, which pays for many steps or coordinates:
+            in one loop where the problem has a compiled gradient, else step by step. Machines with matrices are run
+            by the reference, with one warning.
 
     Returns:
         The trajectory. After a KeyboardInterrupt it is what had been done, with ``meta.complete`` False.
@@ -71,7 +71,7 @@ def simulate(
     integer("record_every", record_every, 1, STEPS)
     keep_every = keeping(keep_every, record_every)
     program = _program(machine, found, dtype)
-    weights = found.start(seed, program.dtype) if start is None else np.array(start)
+    weights = np.array(found.start(seed, program.dtype) if start is None else start)
     _check_start(weights, program)
     first = Moment(0, weights, Engine(program).initial_state(), {})
     record = Record(meta_of(program, found, seed, record_every, keep_every), program, steps)
@@ -142,19 +142,15 @@ Runner = Callable[[Record, Moment, int, Progress | None], Trajectory]
 
 
 def _chosen(engine: str, problem: Problem, program: Program) -> Runner:
-    """What runs: the reference, or the compiled loop where there can be one."""
-    if engine not in ENGINES:
-        raise GraftsimError(f"engine must be {' or '.join(ENGINES)}; received {engine!r}")
-    if engine == "numpy":
-        return partial(_run, problem, Engine(program))
-    from graftsim.compiled import whole  # Numba is imported when the first program is compiled
+    """What runs: one compiled loop where there can be one, else step after step by one of the engines."""
+    name = stepping.chosen(engine, program, stacklevel=3)
+    if name == "compiled":
+        from graftsim.compiled import whole  # Numba is imported when the first program is compiled
 
-    kernel: Kernel | None = getattr(problem, "kernel", None)
-    why = whole.can_compile(program, kernel)
-    if kernel is None or why:
-        warnings.warn(f"run by the reference engine, since {why}", stacklevel=3)
-        return partial(_run, problem, Engine(program))
-    return partial(run_compiled, problem, _whole(program, kernel), {})
+        kernel = whole.kernel_of(problem, program)
+        if kernel is not None:
+            return partial(run_compiled, problem, _whole(program, kernel), {})
+    return partial(_run, problem, stepping.stepper(name, program))
 
 
 def run_compiled(
@@ -176,9 +172,10 @@ def run_compiled(
         while done < steps:
             count = min(run.block(state), steps - done)
             rows = record.room(done, count)
-            info = run.advance(weights, state, done, count, record.meta, rows, settings)
-            record.wrote(done, count)
-            done += count
+            with interrupts.held():
+                info = run.advance(weights, state, done, count, record.meta, rows, settings)
+                record.wrote(done, count)
+                done += count
             if progress:
                 progress(done)
     except KeyboardInterrupt:
@@ -188,7 +185,7 @@ def run_compiled(
 
 
 def _run(
-    problem: Problem, engine: Engine, record: Record, moment: Moment, steps: int, progress: Progress | None
+    problem: Problem, step: Stepper, record: Record, moment: Moment, steps: int, progress: Progress | None
 ) -> Trajectory:
     every, seed = record.meta.record_every, record.meta.seed
     with np.errstate(all="ignore"):  # a run may overflow; the trajectory shows it
@@ -198,7 +195,8 @@ def _run(
                     record.add(moment, problem.loss(moment.weights))
                 number = moment.step + 1
                 gradients = problem.gradients(moment.weights, number, seed)
-                moment = moment.after(engine.step(moment.weights, gradients, moment.state, number))
+                with interrupts.held():
+                    moment = step(moment, gradients)
                 if progress:
                     progress(number)
         except KeyboardInterrupt:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from graftsim import notation, problems
+from graftsim import notation, problems, stepping
 from graftsim.errors import GraftsimError
 from graftsim.experiments import diagnosis, sweep, trials, zoo
 from graftsim.experiments.diagnosis import Diagnosis, DiagnosisResult, Verdict
@@ -58,12 +58,15 @@ def test_long_runs_are_compiled_to_the_same_outcome(monkeypatch):
     slow = trials.run(**dataclasses.asdict(trial))
     used = []
     real = trials.simulate
-    monkeypatch.setattr(trials, "LONG", 30)
+    monkeypatch.setattr(stepping, "LONG", 30)
     monkeypatch.setattr(trials, "simulate", lambda *a, **more: used.append(more["engine"]) or real(*a, **more))
     assert trials.run(**dataclasses.asdict(trial)) == slow
     trials.run(**dataclasses.asdict(dataclasses.replace(trial, steps=29)))
     trials.run(**dataclasses.asdict(dataclasses.replace(trial, problem="rare(coordinates=4)")))  # it has no kernel
-    assert used == ["compiled", "numpy", "numpy"]
+    monkeypatch.setattr(stepping, "LARGE", 60)
+    trials.run(**dataclasses.asdict(dataclasses.replace(trial, problem="rare(coordinates=2)")))
+    trials.run(**dataclasses.asdict(dataclasses.replace(trial, machine="full_adagrad", problem="rare(coordinates=2)")))
+    assert used == ["compiled", "numpy", "numpy", "compiled", "numpy"]
 
 
 def test_an_interrupted_run_is_no_outcome(monkeypatch):

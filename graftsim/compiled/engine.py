@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graftsim import documents, engine, partitions
+from graftsim import documents, engine
 from graftsim.compiled import plan, support, tables
 from graftsim.compiled.lowering import lower
 from graftsim.compiled.source import BLOCK, Signature, Source
@@ -29,9 +29,8 @@ from graftsim.errors import GraftsimError
 from graftsim.interpreter import check_settings
 from graftsim.layouts import Array
 from graftsim.program import Program, Rank, Reduction
-from graftsim.sums import REGISTERS
+from graftsim.sums import REGISTERS, Rows
 
-MATRICES = "machines with matrices are not compiled"
 Values = dict[str, NDArray[Any]]
 
 
@@ -71,21 +70,21 @@ class CompiledEngine:
     Args:
         program: what :func:`graftsim.build` returned.
         threads: over how many threads the coordinates are spread; no bit depends on it.
+        exchange: how exact sums of groups that ranks share are added; alone by default.
     """
 
-    def __init__(self, program: Program, threads: int = 1) -> None:
+    def __init__(self, program: Program, threads: int = 1, exchange: engine.Exchange = engine.alone) -> None:
         self.program, self.threads = program, threads
-        if any(kind.rank is Rank.MATRIX for kind in program.kinds.values()):
-            raise GraftsimError(f"{MATRICES}; run {program.instance.machine.name} on the numpy engine")
+        if program.has_matrices:
+            raise GraftsimError(f"{engine.MATRICES}; run {program.instance.machine.name} on the numpy engine")
         self.lowered = lower(program)
         self.source = Source(self.lowered)
         self.module = load(self.source.text())
-        self._reference = engine.Engine(program)
+        self._reference, self._exchange = engine.Engine(program), exchange
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         self._kept = {
             name: np.empty(program.layout.size, program.dtype) for each in self.lowered.passes for name in each.stores
         }
-        self._lifts = [[partitions.coarsening(f, c) for f, c in groups.lifts] for groups in self.source.groups]
         self._cuts: dict[bytes, _Cut] = {}
 
     def initial_state(self) -> dict[str, Array]:
@@ -111,7 +110,7 @@ class CompiledEngine:
         known = tables.make(self.lowered, state, step, 1, settings)
         values = self._levels(known, weights, gradient, state, self.cut(present))
         self._keep_scalars(state, known, present)
-        return {path: np.array(values[name]) for path, name in self.program.info.items()}
+        return {path: np.array(values[name]).reshape(-1) for path, name in self.program.info.items()}
 
     def scalar(self, node: Any, step: int) -> Any:
         """The value of a hyperparameter's node at a step."""
@@ -148,7 +147,7 @@ class CompiledEngine:
             values[name] = np.zeros(kinds[name].partition.count)
         reads = [values[name] for name, _, _ in signature.values if name not in signature.targets]
         function = getattr(self.module, f"groups_{level}")
-        function(0, *reads, *(values[name] for name in signature.targets), *self._lifts[level])
+        function(0, *reads, *(values[name] for name in signature.targets), *signature.lifts.values())
 
     def _sweep(self, level: int, signature: Signature, arrays: Values, values: Values, cut: _Cut) -> None:
         """One pass over memory, on all threads, and the sums that it leaves."""
@@ -179,11 +178,28 @@ class CompiledEngine:
             part(0, len(made.start))
         else:
             list(self._pool.map(part, *zip(*made.ranges, strict=True)))
-        for row in inside:
-            slots = made.slots[row.partition.key]
-            support.finish(cut.rows(row), slots.group, values[row.target], row.operator == "norm")
-        for row, operands in outside.items():
-            values[row.target][:] = self._reference.reduce(row, operands, cut.coordinates)
+        self._finish(signature, values, outside, cut)
+
+    def _finish(
+        self, signature: Signature, values: Values, outside: Mapping[Reduction, list[Array]], cut: _Cut
+    ) -> None:
+        """The sums of a pass, each rounded once; those of groups that ranks share are added in one exchange."""
+        asked: dict[Reduction, Rows] = {}
+        for row in signature.sums:
+            if row in outside and row.partition.shared:
+                asked[row] = self._reference.rows(row, outside[row], cut.coordinates)
+            elif row in outside:
+                values[row.target][:] = self._reference.reduce(row, outside[row], cut.coordinates)
+            elif row.partition.shared:
+                asked[row] = np.zeros((row.partition.count, cut.width), np.int64)
+                support.gathered(cut.rows(row), cut.plan.slots[row.partition.key].group, asked[row])
+            else:
+                slots = cut.plan.slots[row.partition.key]
+                support.finish(cut.rows(row), slots.group, values[row.target], row.operator == "norm")
+        if asked:
+            for row, total in zip(asked, self._exchange(list(asked.values())), strict=True):
+                groups = np.arange(row.partition.count)
+                support.finish(total.copy(), groups, values[row.target], row.operator == "norm")
 
     def _keep_scalars(self, state: dict[str, Array], known: Values, present: NDArray[np.bool_]) -> None:
         """Write the scalar state after the step."""

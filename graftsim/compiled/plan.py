@@ -76,7 +76,8 @@ def make(layout: Layout, partitions: Iterable[Partition], present: NDArray[np.bo
     stop = np.array([piece[1] for piece in pieces], np.int64)
     ranges = _ranges(stop - start, threads)
     group = {key: partition.group_of[start] for key, partition in used.items()}
-    return Plan(start, stop, ranges, group, {key: _slots(rows, ranges) for key, rows in group.items()})
+    slots = {key: _slots(rows, ranges, used[key].shared) for key, rows in group.items()}
+    return Plan(start, stop, ranges, group, slots)
 
 
 def _ranges(sizes: Index, threads: int) -> tuple[tuple[int, int], ...]:
@@ -88,15 +89,16 @@ def _ranges(sizes: Index, threads: int) -> tuple[tuple[int, int], ...]:
     return tuple(itertools.pairwise(bounds))
 
 
-def _slots(group: Index, ranges: tuple[tuple[int, int], ...]) -> Slots:
-    """A slot for each group and thread, but for groups that are one item."""
+def _slots(group: Index, ranges: tuple[tuple[int, int], ...], shared: bool) -> Slots:
+    """A slot for each group and thread, but for groups that are one item and not shared with other ranks."""
     items = np.bincount(group, minlength=1) if group.size else np.zeros(1, np.int64)
+    summed = items[group] > (0 if shared else 1)
     thread = np.zeros(group.size, np.int64)
     for number, (first, last) in enumerate(ranges):
         thread[first:last] = number
-    pairs = np.stack([group, thread], axis=1)[items[group] > 1] if group.size else np.zeros((0, 2), np.int64)
+    pairs = np.stack([group, thread], axis=1)[summed] if group.size else np.zeros((0, 2), np.int64)
     found, index = np.unique(pairs, axis=0, return_inverse=True)
     of_item = np.full(group.size, -1, np.int64)
     if pairs.size:
-        of_item[items[group] > 1] = index.reshape(-1)
+        of_item[summed] = index.reshape(-1)
     return Slots(of_item, found[:, 0].astype(np.int64))

@@ -9,12 +9,12 @@ compilation serves every layout with the same equations.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from graftsim.compiled import plan
 from graftsim.compiled.lowering import Lowered, Pass, arrays_read
 from graftsim.compiled.text import Text
-from graftsim.partitions import Partition
+from graftsim.partitions import Index, Partition
 from graftsim.program import Node, Rank, Reduction
 
 BLOCK = 2048
@@ -52,8 +52,8 @@ class Signature:
     sums: tuple[Reduction, ...] = ()
     targets: tuple[str, ...] = ()
     """Group values that it computes."""
-    lifts: tuple[tuple[Partition, Partition], ...] = ()
-    """(fine, coarse): indices that it needs to read a coarser partition's values."""
+    lifts: dict[tuple[str, str], Index] = field(default_factory=dict)
+    """By (fine, coarse) partition: for each group of the fine one the group of the coarse one whose value it reads."""
 
     @property
     def partitions(self) -> tuple[Partition, ...]:
@@ -84,9 +84,9 @@ class Source:
         keys = dict.fromkeys(p.key for signature in self.passes for p in signature.partitions)
         self.member = {key: f"in_{number}" for number, key in enumerate(keys)}
         """By partition: the array that holds the group of each item."""
-        pairs = dict.fromkeys((f.key, c.key) for signature in self.groups for f, c in signature.lifts)
+        pairs = dict.fromkeys(pair for signature in self.groups for pair in signature.lifts)
         self.lift = {pair: f"lift_{number}" for number, pair in enumerate(pairs)}
-        """By (fine, coarse) partition: the index from the fine one's groups to the coarse one's."""
+        """By (fine, coarse) partition: the name of the index."""
 
     def text(self, decorator: str = "compiled") -> str:
         """The module. Functions are ``compiled``, or ``inlined`` into the one that calls them."""
@@ -122,16 +122,13 @@ class Source:
     def groups_signature(self, level: int) -> Signature:
         rows = self.lowered.groups[level]
         lifts = {
-            (node.kind.partition.key, node.arguments[0].kind.partition.key): (
-                node.kind.partition,
-                node.arguments[0].kind.partition,
-            )
+            (node.kind.partition.key, node.arguments[0].kind.partition.key): node.data
             for row in rows
             for node in row.node.walk()
             if node.operator == "lift" and node.arguments[0].kind.partition.key != "global"
         }
         targets = tuple(row.target for row in rows)
-        return Signature((), self.values_in(row.node for row in rows), (), targets, tuple(lifts.values()))
+        return Signature((), self.values_in(row.node for row in rows), (), targets, lifts)
 
     def values_in(self, roots: Iterable[Node]) -> tuple[tuple[str, Rank, Partition], ...]:
         found = {
@@ -269,4 +266,4 @@ class Source:
     def groups_arguments(self, signature: Signature) -> list[str]:
         arguments = ["k", *(self.names[name] for name, _, _ in signature.values if name not in signature.targets)]
         arguments += [self.names[name] for name in signature.targets]
-        return arguments + [self.lift[fine.key, coarse.key] for fine, coarse in signature.lifts]
+        return arguments + [self.lift[pair] for pair in signature.lifts]

@@ -40,6 +40,13 @@ def write(record: Any, row: int, values: Any) -> None:
 
 
 @compiled
+def gathered(rows: Rows, group_of_slot: Rows, out: Any) -> None:
+    """out[group] += the rows of the group's slots."""
+    for slot in range(group_of_slot.size):
+        add_row(out[group_of_slot[slot]], rows[slot])
+
+
+@compiled
 def finish(rows: Rows, group_of_slot: Rows, out: Any, squares: bool) -> None:
     """out[group] = the rounded sum of its slots' rows, or its root for ``squares``; a group's slots are neighbours."""
     slot = 0

@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graftsim import partitions
 from graftsim.compiled import plan, tables
-from graftsim.compiled.engine import MATRICES, CompiledEngine, load
+from graftsim.compiled.engine import CompiledEngine, load
 from graftsim.compiled.source import BLOCK, Source, function
 from graftsim.interpreter import check_settings
 from graftsim.layouts import Array
-from graftsim.problems.problem import Kernel
+from graftsim.problems.problem import Kernel, Problem
 from graftsim.program import Program, Rank
 from graftsim.record import Rows, multiples
 from graftsim.sums import REGISTERS
@@ -32,14 +31,13 @@ STEPS = 1 << 14
 """At most so many steps in a block."""
 
 
-def can_compile(program: Program, kernel: Kernel | None) -> str | None:
-    """None, or why the run cannot be one compiled loop."""
-    if kernel is None:
-        return "the problem has no compiled gradient"
-    if any(kind.rank is Rank.MATRIX for kind in program.kinds.values()):
-        return MATRICES
-    odd = [row.partition.key for row in program.reductions if not plan.segmented(row.partition)]
-    return f"the groups of partition {odd[0]} do not lie in long runs" if odd else None
+def kernel_of(problem: Problem, program: Program) -> Kernel | None:
+    """The problem's compiled gradient, where there is one and a run of the program on it can be one loop.
+
+    Sums whose groups do not lie in long runs are the reference engine's, between two passes.
+    """
+    possible = not program.has_matrices and all(plan.segmented(row.partition) for row in program.reductions)
+    return getattr(problem, "kernel", None) if possible else None
 
 
 class WholeRun:
@@ -73,7 +71,7 @@ class WholeRun:
         for signature in source.groups:
             kinds = self.engine.lowered.kinds
             found |= {names[name]: np.zeros(kinds[name].partition.count) for name in signature.targets}
-            found |= {source.lift[f.key, c.key]: partitions.coarsening(f, c) for f, c in signature.lifts}
+            found |= {source.lift[pair]: index for pair, index in signature.lifts.items()}
         width = REGISTERS[program.dtype.name].width
         for row in program.reductions:
             target, slots = names[row.target], made.slots[row.partition.key]

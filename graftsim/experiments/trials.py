@@ -10,19 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from graftsim import notation, problems
+from graftsim import notation, problems, stepping
 from graftsim.compiler import build
 from graftsim.experiments.jobs import Job
 from graftsim.experiments.ledger import Ledger
 from graftsim.experiments.workers import work
 from graftsim.layouts import Array
 from graftsim.problems.arguments import integer
-from graftsim.problems.problem import Problem
 from graftsim.simulate import STEPS, simulate
 from graftsim.trajectory import Trajectory
-
-LONG = 50_000
-"""From so many steps on a run is compiled where it can be: before that the compilation costs more than it saves."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,7 @@ def _run(trial: Trial) -> Outcome:
     every = trial.record_every
     found = simulate(
         *(problem, trial.machine, trial.steps, trial.seed, trial.dtype, every),
-        engine=_engine(trial, problem),
+        engine=stepping.quickest(build(trial.machine, problem.layout, trial.dtype), problem, trial.steps),
         keep_every=max(-(-trial.steps // max(every, 1)), 1) * every,  # no weights but the first and the last
     )
     if not found.meta.complete:
@@ -79,16 +75,6 @@ def _run(trial: Trial) -> Outcome:
     diverged = not (np.isfinite(found.loss).all() and np.isfinite(found.last).all())
     ratios = _ratios(found) if trial.ratios else None
     return Outcome(found.steps.tolist(), found.loss.tolist(), measures, diverged, _digest(found.last), ratios)
-
-
-def _engine(trial: Trial, problem: Problem) -> str:
-    """The compiled engine where it saves time; no bit depends on it."""
-    kernel = getattr(problem, "kernel", None)
-    if trial.steps < LONG or kernel is None:
-        return "numpy"
-    from graftsim.compiled import whole
-
-    return "numpy" if whole.can_compile(build(trial.machine, problem.layout, trial.dtype), kernel) else "compiled"
 
 
 def _digest(weights: Array) -> str:

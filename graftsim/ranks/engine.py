@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from graftsim.engine import Engine, Step
 from graftsim.errors import GraftsimError
 from graftsim.layouts import Array
 from graftsim.problems.problem import Gradients
@@ -13,6 +12,7 @@ from graftsim.ranks.communicator import Communicator, exchange
 from graftsim.ranks.cuts import Cut
 from graftsim.ranks.sharding import Sharding, default_cut
 from graftsim.record import Moment
+from graftsim.stepping import stepper
 
 
 class RankEngine:
@@ -22,18 +22,23 @@ class RankEngine:
         program: for all coordinates, as :func:`graftsim.build` made it on every rank alike.
         communicator: this rank's.
         cut: where the coordinates are cut; balanced by default, and at the ends of tensors if there are matrices.
+        engine: ``numpy``, the reference; or ``compiled``, the same bits in place, which machines with matrices do not
+            have. Ranks may have different ones.
 
     Raises:
-        GraftsimError: a cut for another number of ranks, or through tensors of a program with matrices.
+        GraftsimError: a cut for another number of ranks, or through tensors of a program with matrices; the compiled
+            engine for such a program.
     """
 
-    def __init__(self, program: Program, communicator: Communicator, cut: Cut | None = None) -> None:
+    def __init__(
+        self, program: Program, communicator: Communicator, cut: Cut | None = None, engine: str = "numpy"
+    ) -> None:
         cut = cut or default_cut(program, communicator.size)
         if cut.ranks != communicator.size:
             raise GraftsimError(f"there must be one shard for each of {communicator.size} ranks; received {cut.ranks}")
         self.whole, self.communicator = Sharding(program, cut), communicator
         self.program = self.whole.of_rank(communicator.rank)
-        self.engine = Engine(self.program, exchange(communicator))
+        self._step = stepper(engine, self.program, exchange(communicator))
         self._place = slice(*cut.bounds[communicator.rank : communicator.rank + 2])
         self._slots = {path: slot.kind for path, slot in program.slots.items()}
         self._info = {path: program.kinds[name] for path, name in program.info.items()}
@@ -44,9 +49,13 @@ class RankEngine:
         state = {path: whole.state[path][self.whole.place(kind, rank)].copy() for path, kind in self._slots.items()}
         return Moment(whole.step, whole.weights[self._place].copy(), state, {})
 
-    def step(self, moment: Moment, gradients: Gradients) -> Step:
-        """The next step of the shard, from the gradient of all coordinates."""
-        return self.engine.step(moment.weights, self.gradient(gradients), moment.state, moment.step + 1)
+    def step(self, moment: Moment, gradients: Gradients) -> Moment:
+        """The moment after the next step, from the gradient of all coordinates; ``moment`` itself is used up."""
+        return self.step_of_shard(moment, self.gradient(gradients))
+
+    def step_of_shard(self, moment: Moment, gradients: Gradients) -> Moment:
+        """The same from the gradient of this rank's coordinates."""
+        return self._step(moment, gradients)
 
     def gradient(self, whole: Gradients) -> Gradients:
         """This rank's part of a gradient, and for every tensor of the model whether it is missing."""
@@ -77,6 +86,6 @@ class RankEngine:
     def _gather(self, kind: Kind, value: Array) -> Array:
         bounds = self.whole.bounds(kind)
         if bounds is None:
-            return value
+            return np.array(value)  # the compiled engine goes on in the moment's own arrays
         sizes = np.diff(bounds).tolist()
         return self.communicator.gather(np.array(np.broadcast_to(value, sizes[self.communicator.rank])), sizes)

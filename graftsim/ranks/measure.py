@@ -2,7 +2,7 @@
 
 ``mpiexec -n 4 python -m graftsim.ranks.measure`` times sums over ranks, one line a size, and fits the model of
 :mod:`graftsim.ranks.costs`. With a number of coordinates, ``... graftsim.ranks.measure 1e8``, it times steps of
-Adam#SGD in float32 with one norm a tensor: for strong scaling, do that at 1 rank, 2 ranks and so on.
+Adam#SGD in float32 with one norm a tensor, by the compiled engine, on 1 rank, 2 and so on up to all: strong scaling.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,15 +20,18 @@ from graftsim.compiler import build
 from graftsim.engine import Engine
 from graftsim.errors import GraftsimError
 from graftsim.layouts import Layout
-from graftsim.ranks import costs
+from graftsim.ranks import agreement, costs, launcher
 from graftsim.ranks.communicator import Communicator
 from graftsim.ranks.engine import RankEngine
 from graftsim.record import Moment
 from graftsim.sums import REGISTERS
 
+if TYPE_CHECKING:
+    from graftsim.ranks.mpi import World
+
 GROUPS = (1, 10, 100, 1_000, 10_000, 100_000)
 REPEATS = 30
-TENSORS, MACHINE, STEPS = 50, "adam#sgd", 3
+TENSORS, MACHINE, STEPS = 50, "adam#sgd", 10
 LARGEST = 1e10
 
 
@@ -51,18 +55,18 @@ def steps(communicator: Communicator, size: int, repeats: int = STEPS) -> Steps:
     begin = time.perf_counter()
     ends = [size * number // TENSORS for number in range(TENSORS + 1)]
     layout = Layout.of({f"w{number}": (ends[number + 1] - ends[number],) for number in range(TENSORS)})
-    engine = RankEngine(build(MACHINE, layout, "float32"), communicator)
-    building = time.perf_counter() - begin
+    engine = RankEngine(build(MACHINE, layout, "float32"), communicator, engine="compiled")
     mine = engine.program.layout.size
     gradient = np.cos(np.arange(mine, dtype=np.float32))
     moment = Moment(0, np.zeros(mine, np.float32), Engine(engine.program).initial_state(), {})
+    building = time.perf_counter() - begin
     found = Steps(building, [], [])
 
     def step() -> None:
         nonlocal moment
-        moment = moment.after(engine.engine.step(moment.weights, gradient, moment.state, moment.step + 1))
+        moment = engine.step_of_shard(moment, gradient)
 
-    step()  # which is not counted: pages are new, tables are filled
+    step()  # which is not counted: it compiles, and pages are new
     for _ in range(repeats):
         found.steps.append(_timed(communicator, step))
         found.gatherings.append(_timed(communicator, lambda: engine.weights(moment)))
@@ -96,25 +100,33 @@ def _report_additions(world: Communicator) -> None:
         )
 
 
-def _report_steps(world: Communicator, size: int) -> None:
-    found = steps(world, size)
-    if world.rank == 0:
-        print(
-            f"{world.size} ranks, {size:g} coordinates: building {found.building:.2f} s, "
-            f"a step {min(found.steps):.3f} s least, {statistics.median(found.steps):.3f} s median, "
-            f"gathering the weights {min(found.gatherings):.3f} s least",
-            flush=True,
-        )
+def _report_steps(world: World, size: int) -> None:
+    """The same steps by one rank, two, four and so on up to all, one after the other; the others wait."""
+    counts = sorted({1 << power for power in range(world.size.bit_length())} | {world.size})
+    alone = 0.0
+    for count in counts:
+        part = world.first(count)
+        found = steps(part, size) if part else None
+        world.gather(np.zeros(1), [1] * world.size)  # who waits, waits here
+        if world.rank == 0 and found:
+            alone = alone or min(found.steps)
+            print(
+                f"{count} ranks, {size:g} coordinates: building {found.building:.2f} s, "
+                f"a step {min(found.steps):.4f} s least, {statistics.median(found.steps):.4f} s median, "
+                f"{alone / min(found.steps):.2f} times as fast as one rank; "
+                f"gathering the weights {min(found.gatherings):.4f} s least",
+                flush=True,
+            )
 
 
-def main(arguments: Sequence[str]) -> None:
-    """The command."""
-    from graftsim.ranks.mpi import World
+def _size(arguments: Sequence[str]) -> int | None:
+    """The number of coordinates, if one is given.
 
-    world = World()
+    Raises:
+        GraftsimError: it is none, or too small or large.
+    """
     if not arguments:
-        _report_additions(world)
-        return
+        return None
     try:
         size = float(arguments[0])
     except ValueError:
@@ -123,8 +135,29 @@ def main(arguments: Sequence[str]) -> None:
         raise GraftsimError(
             f"the number of coordinates must be whole, from {TENSORS} to {LARGEST:g}; received {arguments[0]!r}"
         )
-    _report_steps(world, int(size))
+    return int(size)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The command.
+
+    Raises:
+        GraftsimError: on rank 0, a mistake in the arguments; the other ranks leave.
+    """
+    from graftsim.ranks.mpi import World
+
+    with launcher.session() as started:
+        world = started or World()
+        size = agreement.together(world, lambda: _size(arguments))
+        if size is None:
+            _report_additions(world)
+        else:
+            _report_steps(world, size)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except GraftsimError as error:
+        print(f"graftsim: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -23,11 +23,16 @@ except RuntimeError as error:  # mpi4py is there and finds no MPI library
 
 
 class World:
-    """All ranks of the job. Arrays travel as buffers; nothing is pickled."""
+    """All ranks of the job, or of a part of it. Arrays travel as buffers; nothing is pickled."""
 
-    def __init__(self) -> None:
-        self._all = MPI.COMM_WORLD
+    def __init__(self, ranks: MPI.Comm = MPI.COMM_WORLD) -> None:
+        self._all = ranks
         self.rank, self.size = self._all.Get_rank(), self._all.Get_size()
+
+    def first(self, count: int) -> World | None:
+        """The first ``count`` ranks as a world of their own; None on the others. All ranks must call it."""
+        found = self._all.Split(0 if self.rank < count else MPI.UNDEFINED, self.rank)
+        return None if found == MPI.COMM_NULL else World(found)
 
     def add(self, numbers: Rows) -> Rows:
         found = np.ascontiguousarray(numbers).copy()

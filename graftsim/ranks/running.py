@@ -7,12 +7,13 @@ more for the mean of gradients where there is one, and one gathering of the weig
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from graftsim import notation, problems, runs
+from graftsim import notation, problems, runs, stepping
 from graftsim.compiler import build
 from graftsim.engine import Engine
 from graftsim.layouts import Array
@@ -42,6 +43,7 @@ class _Task:
     seed: int
     record_every: int
     keep_every: int
+    engine: str
 
     def check(self) -> None:
         integer("steps", self.steps, self.first.step, STEPS)
@@ -79,6 +81,7 @@ def simulate(
     keep_every: int | None = None,
     progress: Progress | None = None,
     bounds: Sequence[int] | None = None,
+    engine: str = "numpy",
 ) -> Trajectory | None:
     """Run a machine on a problem over ranks; every rank makes the same call.
 
@@ -87,6 +90,8 @@ def simulate(
         problem, machine, steps, seed, dtype, record_every, keep_every: as of :func:`graftsim.simulate.simulate`.
         progress: called on rank 0 with the number of steps that are done.
         bounds: where the coordinates are cut, ranks + 1 places; balanced by default.
+        engine: ``numpy``, the reference; or ``compiled``, the same bits at the speed of memory. Machines with matrices
+            are run by the reference, with one warning.
 
     Returns:
         On rank 0 the trajectory, with the bits that one rank gives; None on the others.
@@ -99,7 +104,8 @@ def simulate(
         found = problems.parse(problem) if isinstance(problem, str) else problem
         program = build(machine, found.layout, dtype)
         first = Moment(0, found.start(seed, program.dtype), Engine(program).initial_state(), {})
-        task = _Task(found, program, first, steps, seed, record_every, keep_every or record_every)
+        chosen = _engine(engine, program, communicator.rank)
+        task = _Task(found, program, first, steps, seed, record_every, keep_every or record_every, chosen)
         task.check()
         return task
 
@@ -115,6 +121,7 @@ def resume(
     machine: Instance | None = None,
     progress: Progress | None = None,
     bounds: Sequence[int] | None = None,
+    engine: str = "numpy",
 ) -> Trajectory | None:
     """Go on with a run, whatever number of ranks made it; as :func:`graftsim.simulate.resume`.
 
@@ -122,7 +129,7 @@ def resume(
         communicator: this rank's.
         done: the trajectory to go on with, on every rank.
         problem, steps, at, machine: as of :func:`graftsim.simulate.resume`.
-        progress, bounds: as of :func:`simulate`.
+        progress, bounds, engine: as of :func:`simulate`.
 
     Raises:
         AgreedError: as of :func:`simulate`, or another problem or machine than was run.
@@ -133,7 +140,8 @@ def resume(
         program = build(machine or meta.machine, found.layout, meta.dtype)
         check_same(done, found, program)
         first = moment_of(done, int(done.kept[-1]) if at is None else at)
-        task = _Task(found, program, first, steps, meta.seed, meta.record_every, meta.keep_every)
+        chosen = _engine(engine, program, communicator.rank)
+        task = _Task(found, program, first, steps, meta.seed, meta.record_every, meta.keep_every, chosen)
         task.check()
         return task
 
@@ -141,7 +149,11 @@ def resume(
 
 
 def execute(
-    communicator: Communicator, run: Run, progress: Progress | None = None, machines: Library | None = None
+    communicator: Communicator,
+    run: Run,
+    progress: Progress | None = None,
+    machines: Library | None = None,
+    engine: str = "numpy",
 ) -> Result | None:
     """Do a run of a run file over ranks; on rank 0 what :func:`graftsim.runs.execute` returns, None on the others.
 
@@ -156,7 +168,7 @@ def execute(
 
     problem, machine, prediction = agreement.together(communicator, prepare)
     arguments = (run.steps, run.seed, run.dtype, run.record_every, run.keep_every)
-    done = simulate(communicator, problem, machine, *arguments, progress=progress)
+    done = simulate(communicator, problem, machine, *arguments, progress=progress, engine=engine)
     return None if done is None else Result(run, done, problem.measures(done.last), prediction)
 
 
@@ -176,7 +188,7 @@ def _run(
         record = task.record() if communicator.rank == 0 else None
         if record and done:
             record.begin_with(done, first.step)
-        return RankEngine(task.program, communicator, cut), record
+        return RankEngine(task.program, communicator, cut, task.engine), record
 
     engine, record = agreement.together(communicator, prepare)
     moment, weights = engine.shard(first), first.weights
@@ -186,7 +198,7 @@ def _run(
         whole = first
         while moment.step < steps:
             gradients = _gradients(communicator, problem, weights, moment.step + 1, seed)
-            moment = moment.after(engine.step(moment, gradients))
+            moment = engine.step(moment, gradients)
             weights = engine.weights(moment)
             last = moment.step == steps
             if last or moment.step % task.record_every == 0:
@@ -198,6 +210,14 @@ def _run(
         if record:
             record.finish(whole, problem.loss(whole.weights))  # a run of no steps has its start
     return record.trajectory(complete=True) if record else None
+
+
+def _engine(name: str, program: Program, rank: int) -> str:
+    """The engine of all ranks; rank 0 alone warns where it is not the one that was asked for."""
+    with warnings.catch_warnings():
+        if rank:
+            warnings.simplefilter("ignore")
+        return stepping.chosen(name, program)
 
 
 def _gradients(communicator: Communicator, problem: Problem, weights: Array, step: int, seed: int) -> Gradients:

@@ -7,7 +7,6 @@ lives where its coordinate does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 
@@ -24,14 +23,9 @@ EVERYWHERE = ("global", "tensor")
 """Partitions whose values every rank has, even if each group is one coordinate: scalars and counters are theirs."""
 
 
-def has_matrices(program: Program) -> bool:
-    """Whether the program has matrices, which are never cut."""
-    return any(node.kind.rank is Rank.MATRIX for node in _nodes(program))
-
-
 def default_cut(program: Program, ranks: int) -> Cut:
     """Balanced, cut anywhere; at the ends of tensors where the program has matrices."""
-    return cuts.whole_tensors(program.layout, ranks) if has_matrices(program) else cuts.balanced(program.layout, ranks)
+    return cuts.whole_tensors(program.layout, ranks) if program.has_matrices else cuts.balanced(program.layout, ranks)
 
 
 class Sharding:
@@ -46,7 +40,7 @@ class Sharding:
     """
 
     def __init__(self, program: Program, cut: Cut) -> None:
-        if cut.tensors is None and has_matrices(program):
+        if cut.tensors is None and program.has_matrices:
             raise GraftsimError(
                 f"{program.instance} has matrices, so each tensor must be whole on one rank (GS-matrix-place); "
                 "leave the cut to graftsim"
@@ -62,7 +56,7 @@ class Sharding:
         """
         partitions = _partitions(self.program)
         found = {key for key, partition in partitions.items() if partition.single and key not in EVERYWHERE}
-        lifts = [node for node in _nodes(self.program) if node.operator == "lift"]
+        lifts = [node for node in self.program.nodes() if node.operator == "lift"]
         while True:
             known = {lift.arguments[0].kind.partition.key for lift in lifts if lift.kind.partition.key not in found}
             if not found & known:
@@ -164,21 +158,9 @@ class _Shard:
         return self.part(index, node.kind) - (self.start if coarse in self.whole.local else 0)
 
 
-def _nodes(program: Program) -> Iterator[Node]:
-    for parameter in program.parameters.values():
-        yield from parameter.node.walk()
-    for slot in program.slots.values():
-        yield from slot.initial.walk()
-    for statement in program.statements:
-        yield from statement.node.walk()
-    for reduction in program.reductions:
-        for operand in reduction.operands:
-            yield from operand.walk()
-
-
 def _partitions(program: Program) -> dict[str, Partition]:
     """Every partition that a value or a sum of the program has, by key."""
     kinds = [*program.kinds.values(), *(slot.kind for slot in program.slots.values())]
-    kinds += [node.kind for node in _nodes(program)]
+    kinds += [node.kind for node in program.nodes()]
     found = {kind.partition.key: kind.partition for kind in kinds}
     return found | {each.partition.key: each.partition for each in program.reductions}

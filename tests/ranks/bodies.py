@@ -34,6 +34,15 @@ TWO_LEVELS = [
     "momentum_after(sgd#adagrad(eps=0), nesterov=on)",
 ]
 MACHINES = ONE_LEVEL + TWO_LEVELS
+COMPILED = [
+    "adam#sgd",
+    "graft(momentum, adam, partition=coordinate)",
+    "graft(adam, sgd, partition=sets(a={'w': [0, 11], 'v': [2]}, rest=None))",
+    "novograd(lr=0.1, partition=coordinate)",
+    "(adam#sgd)#graft(momentum, rmsprop, partition=sets(a={'w': [0, 11], 'v': [2]}, rest=None))",
+    "graft(graft(adam, sgd, partition=coordinate), graft(sgd, adagrad, partition=block(4)), partition=row)",
+]
+"""By the compiled engine: sums in long runs and not, both in one level, and groups that are coordinates."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +86,10 @@ def alone(machine: str, dtype: str):
     return simulate(Ragged(), machine, STEPS, dtype=dtype, record_every=2, keep_every=4)
 
 
-def over(communicator, machine: str, dtype: str, bounds=None):
+def over(communicator, machine: str, dtype: str, bounds=None, engine: str = "numpy"):
     """The same over ranks; the trajectory on rank 0, None elsewhere."""
-    return running.simulate(
-        communicator, Ragged(), machine, STEPS, dtype=dtype, record_every=2, keep_every=4, bounds=bounds
-    )
+    every = {"record_every": 2, "keep_every": 4}
+    return running.simulate(communicator, Ragged(), machine, STEPS, dtype=dtype, **every, bounds=bounds, engine=engine)
 
 
 def main(out: str) -> None:
@@ -95,6 +103,9 @@ def main(out: str) -> None:
         for machine in MACHINES:
             done = over(world, machine, dtype)
             found[f"{machine} {dtype}"] = done.digest if done else ""
+    for machine in COMPILED:
+        done = over(world, machine, "float64", engine="compiled")
+        found[f"{machine} compiled"] = done.digest if done else ""
     if world.rank == 0:
         write_atomically(Path(out), lambda file: file.write(json.dumps(found).encode()))
 

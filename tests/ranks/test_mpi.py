@@ -21,7 +21,7 @@ def answers() -> dict[str, str]:
         f"{machine} {dtype}": bodies.alone(machine, dtype).digest
         for dtype in ("float32", "float64")
         for machine in bodies.MACHINES
-    }
+    } | {f"{machine} compiled": bodies.alone(machine, "float64").digest for machine in bodies.COMPILED}
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4])
@@ -31,9 +31,10 @@ def test_every_case_has_the_bits_of_one_process(ranks, tmp_path):
     assert json.loads((tmp_path / "found.json").read_text()) == answers()
 
 
-def test_the_command_line_over_four_ranks_writes_the_file_of_one(tmp_path):
+@pytest.mark.parametrize("engine", ["numpy", "compiled"])
+def test_the_command_line_over_four_ranks_writes_the_file_of_one(engine, tmp_path):
     """Byte for byte; rank 0 alone speaks. Three ranks go on with it in Python, to the bits of an unbroken run."""
-    done = mpiexec("-n", "4", GRAFTSIM, *RUN, "--out", str(tmp_path / "four.npz"))
+    done = mpiexec("-n", "4", GRAFTSIM, *RUN, "--engine", engine, "--out", str(tmp_path / "four.npz"))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("saved") == 1
     whole = simulate("quadratic(dimension=10)", "adam#sgd", 12)
@@ -65,6 +66,15 @@ def test_ranks_that_share_batches_write_the_file_of_one(tmp_path):
     assert (tmp_path / "three.npz").read_bytes() == (tmp_path / "one.npz").read_bytes()
 
 
+def test_steps_are_measured_on_ever_more_ranks():
+    done = mpiexec("-n", "3", sys.executable, "-m", "graftsim.ranks.measure", "1000")
+    assert done.returncode == 0, done.stderr
+    assert [line.split(",")[0] for line in done.stdout.splitlines()] == ["1 ranks", "2 ranks", "3 ranks"]
+    wrong = mpiexec("-n", "2", sys.executable, "-m", "graftsim.ranks.measure", "7")
+    assert wrong.returncode == 2
+    assert said(wrong) == "graftsim: the number of coordinates must be whole, from 50 to 1e+10; received '7'\n"
+
+
 class TestMistakes:
     """One line and exit code 2, however many ranks there are."""
 
@@ -87,10 +97,10 @@ class TestMistakes:
         assert "all ranks must be given the same run file; rank 2 of 3 has another than rank 0" in said(done)
         assert said(done).count("\n") == 1
 
-    def test_the_compiled_engine_is_refused(self):
-        done = mpiexec("-n", "2", GRAFTSIM, *RUN, "--engine", "compiled")
+    def test_an_engine_that_there_is_not(self):
+        done = mpiexec("-n", "2", GRAFTSIM, *RUN, "--engine", "compield")
         assert done.returncode == 2
-        assert said(done) == "graftsim: over ranks the engine must be numpy, the reference; received 'compiled'\n"
+        assert said(done) == "graftsim: engine must be numpy or compiled; received 'compield'\n"
 
 
 FAIL = """

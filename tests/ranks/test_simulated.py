@@ -37,6 +37,19 @@ def test_ragged_and_empty_shards(machine):
         assert found[0].digest == whole.digest, bounds
 
 
+@pytest.mark.parametrize("machine", bodies.COMPILED)
+def test_the_compiled_engine(machine):
+    """The same cuts; then with the reference on every other rank, whose part of a sum is the same number."""
+    whole = bodies.alone(machine, "float32")
+    for bounds in RAGGED:
+        for engines in (("compiled",), ("numpy", "compiled")):
+            found = simulated.run(
+                len(bounds) - 1,
+                lambda world: bodies.over(world, machine, "float32", bounds, engines[world.rank % len(engines)]),  # noqa: B023
+            )
+            assert found[0].digest == whole.digest, (bounds, engines)
+
+
 def test_a_thousand_ranks_for_eighteen_coordinates():
     arguments = (bodies.Ragged(False), "graft(momentum, sgd, partition=row)", 1, 0, "float32")
     found = simulated.run(1000, lambda world: running.simulate(world, *arguments))
@@ -46,7 +59,10 @@ def test_a_thousand_ranks_for_eighteen_coordinates():
 @pytest.mark.parametrize("machine", every_machine.expressions() + every_machine.GRAFTS)
 def test_every_machine(machine):
     """One vector cut in three: tables, info of every kind, state of groups and coordinates, and slots of matrices."""
-    agrees(graftsim.build(machine, every_machine.LAYOUT, "float32"))
+    program = graftsim.build(machine, every_machine.LAYOUT, "float32")
+    agrees(program)
+    if not machine.startswith(every_machine.MATRICES):
+        agrees(program, "compiled")
 
 
 ROWS_AND_COLUMNS = [
@@ -61,20 +77,20 @@ def test_partitions_whose_groups_are_coordinates_by_chance(machine, shapes):
     agrees(graftsim.build(machine, shapes, "float32"))
 
 
-def agrees(program):
+def agrees(program, engine="numpy"):
     """Three ranks have the weights, state and info of one after three steps."""
     gradients = [np.float32([1, -2, 0.5, 3, 0, 0.25, -1]) * np.float32(k) for k in (1, 0.5, -3)]
-    engine, weights = graftsim.Engine(program), np.linspace(-1, 2, 7).astype(np.float32)
-    first = Moment(0, weights, engine.initial_state(), {})
+    reference, weights = graftsim.Engine(program), np.linspace(-1, 2, 7).astype(np.float32)
+    first = Moment(0, weights, reference.initial_state(), {})
     want = first
     for step, gradient in enumerate(gradients, 1):
-        want = want.after(engine.step(want.weights, gradient, want.state, step))
+        want = want.after(reference.step(want.weights, gradient, want.state, step))
 
     def work(world):
-        one = RankEngine(program, world)
+        one = RankEngine(program, world, engine=engine)
         moment = one.shard(first)
         for gradient in gradients:
-            moment = moment.after(one.step(moment, gradient))
+            moment = one.step(moment, gradient)
         return one.gathered(moment, one.weights(moment), state=True)
 
     for got in simulated.run(3, work):
@@ -96,55 +112,64 @@ def same(got, want):
     assert (np.signbit(got[zeros]) == np.signbit(want[zeros])).all()
 
 
-class TestMatrices:
-    """GS-matrix-place: whole tensors, on this machine with the bits of one rank."""
+MATRICES = {"a": (2, 3), "b": (3,), "e": (0, 3), "c": (), "d": (4, 2)}
 
-    LAYOUT = {"a": (2, 3), "b": (3,), "e": (0, 3), "c": (), "d": (4, 2)}  # noqa: RUF012
 
-    @pytest.mark.parametrize("machine", ["shampoo(eps=0.01)", "full_adagrad(lr=0.1)#sgd"])
-    @pytest.mark.parametrize("ranks", [1, 2, 3, 7])
-    def test_whole_tensors(self, machine, ranks):
-        program = graftsim.build(machine, self.LAYOUT)
-        size = program.layout.size
-        gradients = [np.cos(np.arange(size) * 1.5 + k) for k in range(3)]
-        engine = graftsim.Engine(program)
-        want = first = Moment(0, np.linspace(-1, 2, size), engine.initial_state(), {})
-        for step, gradient in enumerate(gradients, 1):
-            want = want.after(engine.step(want.weights, gradient, want.state, step))
+@pytest.mark.parametrize("machine", ["shampoo(eps=0.01)", "full_adagrad(lr=0.1)#sgd"])
+@pytest.mark.parametrize("ranks", [1, 2, 3, 7])
+def test_matrices_keep_whole_tensors(machine, ranks):
+    """On this machine with the bits of one rank."""
+    program = graftsim.build(machine, MATRICES)
+    size = program.layout.size
+    gradients = [np.cos(np.arange(size) * 1.5 + k) for k in range(3)]
+    engine = graftsim.Engine(program)
+    want = first = Moment(0, np.linspace(-1, 2, size), engine.initial_state(), {})
+    for step, gradient in enumerate(gradients, 1):
+        want = want.after(engine.step(want.weights, gradient, want.state, step))
 
-        def work(world):
-            one = RankEngine(program, world)
-            moment = one.shard(first)
-            for gradient in gradients:
-                moment = moment.after(one.step(moment, gradient))
-            return one.program.layout.sizes, one.gathered(moment, one.weights(moment), state=True)
+    def work(world):
+        one = RankEngine(program, world)
+        moment = one.shard(first)
+        for gradient in gradients:
+            moment = one.step(moment, gradient)
+        return one.program.layout.sizes, one.gathered(moment, one.weights(moment), state=True)
 
-        found = simulated.run(ranks, work)
-        for sizes in zip(*(layout for layout, _ in found), strict=True):
-            assert sum(size > 0 for size in sizes) <= 1
-        for _, got in found:
-            same(got.weights, want.weights)
-            for path, value in want.state.items():
-                same(got.state[path], value)
+    found = simulated.run(ranks, work)
+    for sizes in zip(*(layout for layout, _ in found), strict=True):
+        assert sum(size > 0 for size in sizes) <= 1
+    for _, got in found:
+        same(got.weights, want.weights)
+        for path, value in want.state.items():
+            same(got.state[path], value)
 
-    def test_a_cut_through_a_tensor_is_refused(self):
-        def work(world):
-            running.simulate(world, bodies.Ragged(), "full_adagrad(lr=0.1)", 1, bounds=[0, 3, SIZE])
 
-        with pytest.raises(GraftsimError, match=r"has matrices, so each tensor must be whole .*GS-matrix-place"):
-            simulated.run(2, work)
+def test_matrices_are_run_by_the_reference():
+    arguments = (bodies.Ragged(), "full_adagrad(lr=0.1)", 2)
+    with pytest.warns(UserWarning, match=r"run by the reference engine, since machines with matrices") as warned:
+        found, _ = simulated.run(2, lambda world: running.simulate(world, *arguments, engine="compiled"))
+    assert found.digest == simulate(*arguments).digest
+    assert len(warned) == 1
+
+
+def test_a_cut_through_a_tensor_of_matrices_is_refused():
+    def work(world):
+        running.simulate(world, bodies.Ragged(), "full_adagrad(lr=0.1)", 1, bounds=[0, 3, SIZE])
+
+    with pytest.raises(GraftsimError, match=r"has matrices, so each tensor must be whole .*GS-matrix-place"):
+        simulated.run(2, work)
 
 
 @pytest.mark.parametrize(("machine", "levels"), [("adam", 0), ("adam#sgd", 1), ("(adam#sgd)#(rmsprop#adagrad)", 2)])
 @pytest.mark.parametrize("copies", [1, 30])
 @pytest.mark.parametrize(("dtype", "width"), [("float32", 23), ("float64", 137)])
-def test_one_addition_a_level_whatever_the_number_of_tensors(machine, levels, copies, dtype, width):
+@pytest.mark.parametrize("engine", ["numpy", "compiled"])
+def test_one_addition_a_level_whatever_the_number_of_tensors(machine, levels, copies, dtype, width, engine):
     program = graftsim.build(machine, {f"t{i}": (2,) for i in range(copies)}, dtype)
     first = Moment(0, np.ones(2 * copies, dtype), graftsim.Engine(program).initial_state(), {})
 
     def work(world):
         counted = Counted(world)
-        one = RankEngine(program, counted)
+        one = RankEngine(program, counted, engine=engine)
         one.step(one.shard(first), np.ones(2 * copies, dtype))
         return counted
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graftsim import notation, partitions, problems
+from graftsim import notation, partitions, problems, stepping
+from graftsim.compiler import build
 from graftsim.errors import GraftsimError
 from graftsim.experiments.discovery.flags import NORM, UNIT
 from graftsim.experiments.discovery.series import Series
@@ -110,9 +111,13 @@ def record(
     watched = Watched(found, partition, record_every, steps)
     if keep_every is None:
         keep_every = max(-(-steps // max(record_every, 1)), 1) * record_every
+    program = build(instance, found.layout, dtype)
     done = simulate(
-        watched, instance, steps, seed, dtype, record_every, progress=progress, keep_every=keep_every
-    )  # fmt: skip
+        *(watched, program, steps, seed, dtype, record_every),
+        progress=progress,
+        engine=stepping.quickest(program, watched, steps),
+        keep_every=keep_every,
+    )
     rows = done.steps[1:].tolist()
     nothing = np.full(partition.count, np.nan)
     info = {
