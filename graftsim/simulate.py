@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graftsim import interrupts, problems, stepping
+from graftsim import expressions, interrupts, problems, stepping
 from graftsim.compiler import build
 from graftsim.engine import Engine
 from graftsim.errors import GraftsimError
@@ -20,7 +20,7 @@ from graftsim.problems.problem import Kernel, Problem
 from graftsim.program import Program
 from graftsim.record import Moment, Record, meta_of
 from graftsim.stepping import Stepper
-from graftsim.trajectory import Trajectory
+from graftsim.trajectory import Meta, Trajectory
 
 if TYPE_CHECKING:
     from graftsim.compiled.whole import WholeRun
@@ -94,7 +94,8 @@ def resume(
         problem: the problem that was run.
         steps: the step to end at, counted from the start of the whole run.
         at: the recorded step to go on from; the last by default. Later rows are computed again.
-        machine: needed only where the machine is not in the spec's library.
+        machine: needed only where the machine is not in the spec's library, or has values for so many groups that its
+            text is longer than an expression may be.
         progress, engine: as of :func:`simulate`.
 
     Raises:
@@ -102,7 +103,7 @@ def resume(
     """
     found = problems.parse(problem) if isinstance(problem, str) else problem
     meta = done.meta
-    program = _program(machine or meta.machine, found, meta.dtype)
+    program = _program(machine or machine_of(meta), found, meta.dtype)
     check_same(done, found, program)
     begin = int(done.kept[-1]) if at is None else at
     moment = moment_of(done, begin)
@@ -120,6 +121,20 @@ def keeping(keep_every: int | None, record_every: int) -> int:
     if keep_every % record_every:
         raise GraftsimError(f"keep_every must be a multiple of record_every, {record_every}; received {keep_every}")
     return keep_every
+
+
+def machine_of(meta: Meta) -> str:
+    """The machine of a record as text.
+
+    Raises:
+        GraftsimError: it cannot be read back, since it is longer than an expression may be.
+    """
+    if len(meta.machine) > expressions.LENGTH:
+        raise GraftsimError(
+            f"to resume, the machine must be given as an instance: its text has {len(meta.machine)} characters, and an "
+            f"expression at most {expressions.LENGTH}"
+        )
+    return meta.machine
 
 
 def check_same(done: Trajectory, problem: Problem, program: Program) -> None:

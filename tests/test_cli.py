@@ -1,14 +1,18 @@
 """The command line as a user meets it: what it prints, its exit codes, and one line for each mistake."""
 
+import io
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from graftsim import trajectory
+from graftsim import cli, trajectory
 
 BOMB = "machine: m\ntitle: &a [x, x]\nsource: [*a, *a]\nstep: [delta = g]\n"
 LOOP = "machine: &a [*a]\n"
@@ -178,3 +182,54 @@ def test_an_interrupted_run_keeps_what_it_did(run, monkeypatch, tmp_path: Path) 
     part = trajectory.load(tmp_path / "part.npz")
     assert not part.meta.complete
     assert np.array_equal(part.steps, np.arange(5))
+
+
+# -- help --------------------------------------------------------------------------------------------------------------
+
+NAMES = [name for commands in cli.COMMANDS.values() for name in commands]
+
+
+def help_of(*name: str) -> str:
+    """In a terminal of 80 columns."""
+    console = Console(file=io.StringIO(), width=80)
+    cli.app.help_print(name, console=console)
+    return console.file.getvalue()
+
+
+def test_help_is_by_subject_and_names_every_command(run) -> None:
+    assert run("--help")[0] == 0
+    out = help_of()
+    places = [out.index(f"│ {name} ") for name in NAMES]
+    assert places == sorted(places)
+    titles = [out.index(f"─ {subject} ─") for subject in [*cli.COMMANDS, "Options"]]
+    assert titles == sorted(titles)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_of_a_command(name: str) -> None:
+    """80 columns hold it, each parameter says what it is, and each example can be typed as it stands."""
+    out = help_of(name)
+    assert max(map(len, out.splitlines())) <= 80
+    for argument in cli.app[name].assemble_argument_collection(parse_docstring=True):
+        if argument.parse and "*" not in argument.name:
+            assert argument.parameter.help, argument.name
+    examples = re.search(r"^Examples?: (.*?)\n\n", out, re.MULTILINE | re.DOTALL)
+    assert examples
+    lines = re.sub(r"\\\n|\|\n", lambda found: found[0][0].replace("\\", " "), examples[1]).splitlines()
+    assert any(line.strip().startswith(f"graftsim {name}") for line in lines)
+    for line in lines:
+        for part in line.split(" | "):
+            program, *words = shlex.split(part)
+            assert program == "graftsim"
+            cli.app.parse_args(words, exit_on_error=False, print_error=False)
+
+
+def test_help_loads_nothing_of_what_commands_do() -> None:
+    program = (
+        "import sys, graftsim; before = set(sys.modules); import graftsim.cli; "
+        "print(*sorted(name for name in set(sys.modules) - before if name.startswith('graftsim')))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    commands = ("discovery", "experiments", "frameworks", "machines", "papers")
+    expected = ["graftsim.cli", "graftsim.cli.commands", *(f"graftsim.cli.commands.{name}" for name in commands)]
+    assert done.stdout.split() == [*expected, "graftsim.cli.options"]

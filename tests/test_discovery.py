@@ -16,7 +16,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from graftsim import cli, corrections, documents, problems, trajectory
+from graftsim import cli, corrections, documents, expressions, problems, trajectory
+from graftsim.cli import experimenting, pipes
 from graftsim.errors import GraftsimError
 from graftsim.experiments.discovery import (
     agreement,
@@ -429,19 +430,88 @@ def test_record_fit_apply_compare(run, tmp_path):
     assert json.loads((tmp_path / "same.json").read_text())["steps"] == [0, 20, 40, 60]
 
 
-def test_the_three_commands_pipe(tmp_path):
+@pytest.mark.parametrize("out", ["", " --out -"])
+def test_the_three_commands_pipe(tmp_path, out):
     """As a shell does it: bytes and YAML on the standard output, words for people on the standard error."""
     program = f"{sys.executable} -m graftsim"
     problem = "--problem 'quadratic(dimension=4)'"
     done = subprocess.run(
-        f"{program} record 'adam(lr=0.1)#sgd' {problem} --steps 50 --out - | {program} fit - --form line --out - "
+        f"{program} record 'adam(lr=0.1)#sgd' {problem} --steps 50{out} | {program} fit - --form line{out} "
         f"| {program} apply - sgd {problem} --steps 20",
         shell=True, cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "corrected by the standard input" in done.stdout
-    assert "group" in done.stderr
+    assert "50 steps" in done.stderr
+    assert ("median" in done.stderr) == bool(out)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_fit_prints_is_a_file_of_corrections(run, tmp_path, monkeypatch):
+    """The table as comments above it, whatever the names of groups are; and plain, whatever colours are asked for."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    run("record", "adam(lr=0.01)#sgd", *PROBLEM, "--out", "run.npz")
+    code, out, err = run("fit", "run.npz", "--json", "found.json")
+    assert (code, err) == (0, "")
+    (tmp_path / "piped.yaml").write_text(out)
+    assert run("fit", "run.npz", "--out", "found.yaml")[0] == 0
+    piped, found = (corrections.read(tmp_path / name) for name in ("piped.yaml", "found.yaml"))
+    assert (piped.factors, piped.origin) == (found.factors, found.origin)
+    table = [line for line in out.splitlines() if line.startswith("# ")]
+    assert any(line.startswith("# hidden0.weight ") for line in table)
+    assert table[-1] == "# written found.json"
+    assert "\x1b" not in out
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.delenv("FORCE_COLOR")
+    code, shown, _ = run("fit", "run.npz")
+    assert code == 0
+    assert "hidden0.weight" in shown
+    assert "#" not in shown.replace("adam(lr=0.01)#sgd", "")
+    assert "factors:" not in shown
+
+
+def test_comments_begin_every_line_once(capsys):
+    comments = pipes.Comments()
+    for text in ("a", "b\nc\n", "", "d\u2028e", "\n\n", "f\n"):
+        comments.write(text)
+    assert capsys.readouterr().out == "# ab\n# c\n# d\u2028# e\n# \n# f\n"
+
+
+def test_nobody_is_waited_for_on_a_terminal(monkeypatch, capsys):
+    class Terminal(io.TextIOWrapper):
+        def isatty(self):
+            return True
+
+    for arguments in (["fit", "-"], ["apply", "-", "sgd", *PROBLEM], ["compare", "-", "-"]):
+        monkeypatch.setattr(sys, "argv", ["graftsim", *arguments])
+        monkeypatch.setattr(sys, "stdin", Terminal(io.BytesIO()))
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        err = capsys.readouterr().err
+        assert (stop.value.code, err.count("\n")) == (2, 1)
+        assert "the standard input must be" in err
+        assert "it is a terminal: name a file" in err
+
+
+def test_a_machine_with_a_factor_for_each_of_many_groups_is_shown_briefly(run, tmp_path):
+    """Written out it has more characters than an expression may have."""
+    many = ["--problem", f"digits(hidden={[4] * 16})", "--steps", "2"]
+    run("record", "adam#sgd", *many, "--out", "run.npz")
+    assert run("fit", "run.npz", "--fix", "*=0.5", "--out", "found.yaml")[0] == 0
+    code, out, _ = run("apply", "found.yaml", "sgd", *many, "--out", "applied.npz")
+    assert code == 0
+    assert "sgd, corrected by found.yaml" in out
+    assert len(trajectory.load(tmp_path / "applied.npz").meta.machine) > expressions.LENGTH
+    code, out, _ = run("compare", "applied.npz", "applied.npz")
+    assert code == 0
+    assert "applied.npz: corrected(sgd(lr=0.01), c0={34 groups}, c1={34 groups}, c={34 groups}, alpha=0" in out
+    assert max(map(len, out.splitlines())) < 400
+
+
+def test_a_few_values_are_shown_one_by_one():
+    few = "corrected(sgd(lr=[0.1, 0.2]), c0={'w': 1.0, 'b': 2.0}, partition=sets(a={'w': [0]}))"
+    assert experimenting.brief(few) == few
+    assert experimenting.brief("sgd(lr=[1, 2, 3, 4, 5])#adam") == "sgd(lr=[5 values])#adam"
 
 
 def test_a_line_and_a_power_for_all_groups(run, tmp_path):
@@ -497,9 +567,11 @@ def test_a_mistake_is_one_line_and_exit_code_2(run):
 
 def test_bytes_are_not_written_on_a_terminal(run, monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    code, _, err = run("record", "adam#sgd", *PROBLEM, "--out", "-")
-    assert code == 2
-    assert "a recording is not text: pipe it, or name a file with --out" in err
+    for out in ([], ["--out", "-"]):
+        code, _, err = run("record", "adam#sgd", *PROBLEM, *out)
+        assert (code, err.count("\n")) == (2, 1)
+        assert "a recording is not text: pipe it, or name a file with --out" in err
+        assert "graftsim record ... --out run.npz" in err
 
 
 def test_the_commands_of_the_guide(monkeypatch, capsysbinary, tmp_path):

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graftsim import GraftsimError
+from graftsim import GraftsimError, journal
 from graftsim.experiments import jobs as jobs_module
 from graftsim.experiments import ledger as ledger_module
 from graftsim.experiments.jobs import Job
@@ -200,7 +200,7 @@ class TestLedger:
         path.write_bytes(path.read_bytes() + "\n".join(rubbish).encode("latin-1") + b"\n")
         with Ledger(path) as ledger:
             ledger.add(exp(3.0), 3.0)
-        monkeypatch.setattr(ledger_module, "LINE_BYTES", 500)  # of a longer line no part is taken for a row
+        monkeypatch.setattr(journal, "LINE_BYTES", 500)  # of a longer line no part is taken for a row
         long = json.dumps({"filling": "x" * 500})[:500] + row
         path.write_text(path.read_text("latin-1") + long + "\n" + row.replace("1.0", "4.0") + "\n", "latin-1")
         with Ledger(path) as ledger:
@@ -210,7 +210,7 @@ class TestLedger:
 
     def test_bounds(self, tmp_path, monkeypatch):
         path = tmp_path / "a.jsonl"
-        monkeypatch.setattr(ledger_module, "FILE_BYTES", 400)
+        monkeypatch.setattr(journal, "FILE_BYTES", 400)
         with Ledger(path) as ledger:
             ledger.add(exp(1.0), 1.0)
             with pytest.raises(GraftsimError, match=r"must have at most 400 bytes; begin another"):
@@ -361,7 +361,7 @@ WORK = """
 import signal
 import sys
 from pathlib import Path
-from graftsim import GraftsimError
+from graftsim import GraftsimError, journal
 from graftsim.experiments.ledger import Ledger
 from graftsim.experiments.workers import work
 from tests.test_jobs import trial

@@ -1,5 +1,6 @@
 """Steps by either engine, and interrupts that wait for the end of a step in place."""
 
+import dataclasses
 import os
 import signal
 import threading
@@ -22,6 +23,14 @@ def test_a_problem_without_a_compiled_gradient(machine):
     assert simulate(*run, dtype="float32", record_every=2, engine="compiled").digest == want.digest
     part = simulate(*run[:2], 2, dtype="float32", record_every=2, engine="compiled")
     assert resume(part, run[0], 4, engine="compiled").digest == want.digest
+
+
+def test_a_machine_too_long_to_be_read_back_is_to_be_given():
+    problem = "quadratic(dimension=2)"
+    done = simulate(problem, "sgd", 1)
+    long = dataclasses.replace(done, meta=dataclasses.replace(done.meta, machine="sgd(lr=" + "0" * 2000 + "1)"))
+    with pytest.raises(GraftsimError, match=r"machine must be given as an instance: its text has 2009 characters"):
+        resume(long, problem, 2)
 
 
 def test_an_engine_that_there_is_not():

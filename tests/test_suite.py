@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import sys
@@ -218,11 +219,46 @@ def test_another_candidate_has_another_ledger(tmp_path, monkeypatch):
 def test_a_ledger_gives_back_what_it_was_given(tmp_path):
     failure = Failure("c", 3, "m", "w[0]", float("nan"), -float("inf"), None, 1e-300, float("inf"), "m = 1", ("a", "b"))
     result = CaseResult("c", Verdict.DIFFERENT, Mode.RESTORE, float("inf"), "w", 5, 1, failure, "r", "d\n", "p", ("t",))
-    written = ledger.Ledger("0" * 64, place=tmp_path)
-    written.add("0 c", ledger.Judged([result], laws=[dataclasses.replace(result, failure=None)]))
+    with contextlib.suppress(KeyboardInterrupt), ledger.Ledger("0" * 64, place=tmp_path) as written:
+        written.add("0 c", ledger.Judged([result], laws=[dataclasses.replace(result, failure=None)]))
+        raise KeyboardInterrupt
     read = ledger.Ledger("0" * 64, place=tmp_path).found["0 c"]
     assert repr(read.results) == repr([result]), "repr, for a NaN is not equal to itself"
     assert read.laws[0].failure is None
+
+
+def test_two_checks_of_the_same_at_a_time_do_not_meet(tmp_path):
+    """The second has no file, and leaves the first's alone."""
+    judged = ledger.Judged([CaseResult("c", Verdict.EQUIVALENT)])
+    with contextlib.suppress(KeyboardInterrupt), ledger.Ledger("0" * 64, place=tmp_path) as first:
+        first.add("0 a", judged)
+        for fresh in (False, True):
+            with ledger.Ledger("0" * 64, fresh, place=tmp_path) as second:
+                second.add("0 b", judged)
+                assert list(second.found) == ["0 b"]
+            assert first.path.exists()
+        raise KeyboardInterrupt
+    assert list(ledger.Ledger("0" * 64, place=tmp_path).found) == ["0 a"]
+
+
+def test_where_nothing_can_be_written_there_is_a_verdict(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("GRAFTSIM_CACHE", str(tmp_path / "file"))
+    assert suite.run(dataclasses.replace(QUICK, only="adam-corrected.mixed")).passed
+
+
+def test_what_was_cut_off_spoils_no_other_row(tmp_path):
+    """Kept twice in the middle of a line, each time with a new row behind it."""
+    judged = ledger.Judged([CaseResult("c", Verdict.EQUIVALENT)])
+    for name in ("a", "b", "c"):
+        with contextlib.suppress(KeyboardInterrupt), ledger.Ledger("0" * 64, place=tmp_path) as written:
+            written.add(name, judged)
+            raise KeyboardInterrupt
+        with written.path.open("ab") as file:
+            file.write(b'{"job": "0 adam-corrected.nan", "par')
+    with ledger.Ledger("0" * 64, place=tmp_path) as read:
+        assert list(read.found) == ["a", "b", "c"]
+    assert not read.path.exists()
 
 
 # -- JUnit -------------------------------------------------------------------------------------------------------------

@@ -1,26 +1,32 @@
-"""The ledger: what was found so far, one JSON object a line, so that an interrupted run goes on where it stopped.
+"""The ledger: what was found so far, so that an interrupted run goes on where it stopped.
 
-A ledger belongs to a digest of all that results depend on. It is removed when a run comes to its end.
+A ledger belongs to a digest of all that results depend on. It is a :mod:`graftsim.journal`, like that of experiments in
+``graftsim.experiments.ledger``. They are two classes because the verdict counts here, and comes out also where nothing
+can be written down or another process checks the same, while there a result that is not kept is an error.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from graftsim import documents
+from graftsim.errors import GraftsimError
+from graftsim.journal import Journal
 from graftsim_conformance.hexfloat import to_hex
 from graftsim_conformance.judge import CaseResult, Mode
 from graftsim_conformance.report import Failure
 from graftsim_conformance.verdicts import Verdict
 
+FORMAT = "graftsim suite ledger 1"
 FLOATS = ("got", "want", "bound", "units")
 PARTS = ("results", "composition", "laws")
-LINE_BYTES = 1 << 20
 
 
 def folder() -> Path:
@@ -64,38 +70,40 @@ class Judged:
 
 
 class Ledger:
-    """Results by job, kept in a file; a line that cannot be read, such as the last of a killed run, is passed over."""
+    """Results by job. It is closed with its block, and removed if the block came to its end or found nothing."""
 
     def __init__(self, digest: str, fresh: bool = False, place: Path | None = None) -> None:
         self.path = (place or folder()) / f"{digest[:32]}.jsonl"
         self.found: dict[str, Judged] = {}
-        if fresh:
-            self.path.unlink(missing_ok=True)
-        elif self.path.exists():
-            self._read()
+        self._journal: Journal | None = None
+        header = {"format": FORMAT, "digest": digest}
+        with contextlib.suppress(GraftsimError):  # no place to write, or another process writes it now
+            if fresh:
+                old = Journal(self.path, header, lambda row: None)  # it is this process's to remove
+                self.path.unlink()
+                old.close()
+            self._journal = Journal(self.path, header, self._take)
 
-    def _read(self) -> None:
-        with self.path.open("rb") as file:
-            while line := file.readline(LINE_BYTES):
-                try:
-                    row = json.loads(line)
-                    parts = {part: [from_document(one) for one in row["parts"][part]] for part in PARTS}
-                    self.found[row["job"]] = Judged(**parts)
-                except (ValueError, KeyError, TypeError):
-                    continue
+    def _take(self, row: Any) -> None:
+        parts = {part: [from_document(one) for one in row["parts"][part]] for part in PARTS}
+        self.found[row["job"]] = Judged(**parts)
 
     def add(self, job: str, judged: Judged) -> None:
-        """Write down what a job found; a folder that cannot be written to costs the possibility to go on later."""
+        """Write down what a job found, where that can be."""
         self.found[job] = judged
-        parts = {part: [to_document(one) for one in getattr(judged, part)] for part in PARTS}
-        row = json.dumps({"job": job, "parts": parts}) + "\n"
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab") as file:
-                file.write(row.encode())
-        except OSError:
-            return
+        if self._journal is not None:
+            parts = {part: [to_document(one) for one in getattr(judged, part)] for part in PARTS}
+            with contextlib.suppress(GraftsimError):
+                self._journal.append(json.dumps({"job": job, "parts": parts}))
 
-    def close(self) -> None:
-        """The run is at its end: another one begins anew."""
-        self.path.unlink(missing_ok=True)
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._journal is not None:
+            if kind is None or not self.found:
+                self.path.unlink(missing_ok=True)
+            self._journal.close()
+            self._journal = None

@@ -59,19 +59,17 @@ def run(
     jobs += [
         (number, LAWS) for number, claim in enumerate(found.claims) if claim.cases and claim.lawful and found.lawful
     ]
-    ledger = Ledger(subjects.digest(found), fresh)
-    left = [job for job in jobs if _key(job) not in ledger.found]
-    progress(len(jobs) - len(left), len(jobs))
     try:
-        steps = _here(found, left) if processes == 1 else _in_processes(found, left, processes)
-        for done, (job, judged) in enumerate(steps, len(jobs) - len(left) + 1):
-            ledger.add(_key(job), judged)
-            progress(done, len(jobs))
-        report = SuiteReport(found, tuple(_claim(found, number, ledger) for number in range(len(found.claims))))
+        with Ledger(subjects.digest(found), fresh) as ledger:
+            left = [job for job in jobs if _key(job) not in ledger.found]
+            progress(len(jobs) - len(left), len(jobs))
+            steps = _here(found, left) if processes == 1 else _in_processes(found, left, processes)
+            for done, (job, judged) in enumerate(steps, len(jobs) - len(left) + 1):
+                ledger.add(_key(job), judged)
+                progress(done, len(jobs))
+            return SuiteReport(found, tuple(_claim(found, number, ledger) for number in range(len(found.claims))))
     finally:
         found.close()
-    ledger.close()
-    return report
 
 
 def reproduce(target: str, case: str, mode: str = "", seconds: float = 10.0, **more: str) -> CaseResult:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json as json_module
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from graftsim import documents
+from graftsim.cli import files
 from graftsim.errors import GraftsimError
 
 WIDTH = 120
@@ -34,9 +33,8 @@ def bench(
     for each in report.tables(results):
         console.print(each, highlight=False, soft_wrap=True)
     if json:
-        text = json_module.dumps(results, indent=2, allow_nan=False) + "\n"
-        documents.write_atomically(json, lambda file: file.write(text.encode()))
-        console.print(f"\nwrote {json}", highlight=False, soft_wrap=True)
+        files.write_json(json, results)
+        console.print(f"\nwritten {json}", highlight=False, soft_wrap=True)
 
 
 def _check(size: float | None, seconds: float, threads: int) -> None:

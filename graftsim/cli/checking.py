@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from graftsim import documents
+from graftsim.cli import files, progress
 from graftsim.errors import GraftsimError
 
 if TYPE_CHECKING:
@@ -69,7 +67,8 @@ def check(asked: Sequence[Asked], outputs: Outputs, processes: int, fresh: bool)
     for report in reports:
         _print(report)
     if outputs.json:
-        _write_json(reports, outputs.json)
+        found = [report.to_json() for report in reports]
+        files.write_json(outputs.json, found[0] if len(found) == 1 else {"targets": found})
     if outputs.html:
         html.write(reports, outputs.html)
     if outputs.junit:
@@ -96,17 +95,12 @@ def list_cases(asked: Sequence[Asked]) -> int:
 def _run(one: Asked, processes: int, fresh: bool) -> SuiteReport:
     from graftsim_conformance import suite
 
-    with _progress(one.target) as tell:
-        return suite.run(one, processes, fresh, tell)
-
-
-@contextmanager
-def _progress(target: str) -> Iterator[Callable[[int, int], None]]:
-    columns = TextColumn("checking {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(escape(target), total=None)
-        yield lambda done, of: bar.update(task, completed=done, total=of)
+    try:
+        with progress.shown("cases", what=f"checking {one.target}") as tell:
+            return suite.run(one, processes, fresh, tell)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("what was found is kept; check goes on with it, but for --fresh", highlight=False)
+        raise
 
 
 def _print(report: SuiteReport) -> None:
@@ -115,14 +109,6 @@ def _print(report: SuiteReport) -> None:
     for line in lines:
         console.print(escape(line))
     console.print(f"[bold {'green' if report.passed else 'red'}]{escape(last)}[/]")
-
-
-def _write_json(reports: Sequence[SuiteReport], path: Path) -> None:
-    """One report as an object of its own; several as a list under ``targets``."""
-    documents_of = [report.to_json() for report in reports]
-    document: Any = documents_of[0] if len(reports) == 1 else {"targets": documents_of}
-    text = json.dumps(document, indent=2, sort_keys=True) + "\n"
-    documents.write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def _certify(report: SuiteReport, path: Path) -> bool:

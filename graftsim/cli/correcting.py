@@ -12,7 +12,7 @@ from rich.table import Table
 
 from graftsim import notation, problems, runs
 from graftsim.cli import experimenting as common
-from graftsim.cli import pipes, running
+from graftsim.cli import pipes, progress, running
 from graftsim.cli.options import Outputs
 from graftsim.experiments.discovery import agreement, applying
 from graftsim.experiments.discovery.agreement import Agreement
@@ -41,10 +41,10 @@ def apply(
     found = dataclasses.replace(found, scale=found.scale * scale)
     problem, inner = problems.parse(run.problem), notation.parse(machine, machines)
     corrected = applying.corrected(inner, found, problem.layout)
-    with running.bar(run.steps) as advance:
+    with progress.shown("steps", run.steps) as tell:
         done = simulate(
             *(problem, corrected, run.steps, run.seed, run.dtype, run.record_every),
-            progress=advance,
+            progress=tell,
             engine=engine,
             keep_every=run.keep_every,
         )
@@ -58,7 +58,7 @@ def compare(first: str, second: str, outputs: Outputs) -> None:
     found = agreement.agree(a, b)
     console = Console()
     for name, run in ((first, a), (second, b)):
-        line = f"{name}: {run.meta.machine} on {run.meta.problem}, seed {run.meta.seed}"
+        line = f"{name}: {common.brief(run.meta.machine)} on {run.meta.problem}, seed {run.meta.seed}"
         console.print(escape(line), highlight=False, soft_wrap=True)
     console.print(_agreement_table(found))
     console.print(f"loss at step {found.steps[-1]}: {found.losses[0]:.4g} and {found.losses[1]:.4g}", highlight=False)

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from graftsim import documents
 from graftsim.cli import experimenting as common
-from graftsim.cli import pipes, running
+from graftsim.cli import pipes, progress
 from graftsim.cli.options import Outputs
 from graftsim.corrections import Corrections
 from graftsim.errors import GraftsimError
@@ -25,21 +25,21 @@ from graftsim.machines import Library
 from graftsim.runs import Run
 
 
-def record(run: Run, out: str, machine_files: Sequence[Path]) -> None:
+def record(run: Run, out: str | None, machine_files: Sequence[Path]) -> None:
     """Run a graft and save what discovery asks for."""
-    pipes.check_out(out, "a recording")
+    place = pipes.binary_out(out)
     machines = Library(machine_files) if machine_files else None
-    with running.bar(run.steps) as advance:
+    with progress.shown("steps", run.steps) as tell:
         found = recording.record(
             *(run.problem, run.machine, run.steps, run.seed, run.dtype, run.record_every, run.keep_every),
-            progress=advance,
+            progress=tell,
             machines=machines,
         )
-    console = Console(stderr=out == pipes.STANDARD)
+    console = Console(stderr=place == pipes.STANDARD)
     groups = len(found.meta.groups[flags.NORM])
-    line = f"{found.meta.machine}, {found.steps[-1]} steps, {groups} groups, loss {found.loss[-1]:.4g}"
+    line = f"{common.brief(found.meta.machine)}, {found.steps[-1]} steps, {groups} groups, loss {found.loss[-1]:.4g}"
     console.print(escape(line), highlight=False, soft_wrap=True)
-    pipes.save(found, out, console)
+    pipes.save(found, place, console)
     if not found.meta.complete:
         raise KeyboardInterrupt
 
@@ -58,37 +58,34 @@ def fit(
 ) -> None:
     """Find corrections in a recording, print them with what they rest on, and write them where it was asked for."""
     common.check(outputs)
-    if out not in (None, pipes.STANDARD):
-        documents.check_writable(Path(out))
+    place, console = pipes.text_out(out)
     run = pipes.recording(source)
     at = recording.path_of(run, path)
     whole = series.of(run, at)
     found = finding.find(run, first, since, at, recording.partition_of(run, whole, at, partition))
-    console = Console(stderr=out == pipes.STANDARD)
     try:
         chosen = dataclasses.replace(finding.choose(found, choice), scale=scale)
     except GraftsimError:
         report(found, None, choice, console)  # the table says why
         raise
     report(found, chosen, choice, console)
-    if out is not None:
-        text = finding.saved(chosen)
-        if out == pipes.STANDARD:
-            sys.stdout.write(text)
-        else:
-            documents.write_atomically(Path(out), lambda file: file.write(text.encode()))
-            console.print(f"saved {out}", highlight=False, soft_wrap=True)
+    if place == pipes.STANDARD:
+        sys.stdout.write(finding.saved(chosen))
+    elif place is not None:
+        text = finding.saved(chosen).encode()
+        documents.write_atomically(Path(place), lambda file: file.write(text))
+        console.print(f"saved {place}", highlight=False, soft_wrap=True)
     from graftsim.experiments.discovery import pictures
 
     common.end(
-        outputs, console, document(found, chosen), lambda place: pictures.ratio_curves(whole, chosen, place, width)
+        outputs, console, document(found, chosen), lambda path: pictures.ratio_curves(whole, chosen, path, width)
     )
 
 
 def report(found: Findings, chosen: Corrections | None, choice: Choice, console: Console) -> None:
     """What was looked at, a row for each group, and all groups together."""
     origin = found.origin
-    machine = str(origin["machine"]) or "a graft that the recording does not name"
+    machine = common.brief(str(origin["machine"])) or "a graft that the recording does not name"
     console.print(f"[bold]{escape(machine)}[/]", highlight=False, soft_wrap=True)
     console.print(
         escape(f"{origin['problem']}, seed {origin['seed']}, the first {origin['steps']} steps"),
@@ -126,7 +123,8 @@ def _table(found: Findings, chosen: Corrections | None, choice: Choice) -> Table
 def _print_whole(console: Console, table: Table) -> None:
     """As wide as it is: a narrow terminal breaks its lines, and no number is cut short."""
     width = Measurement.get(console, console.options.update(width=10_000), table).maximum
-    Console(file=console.file, width=max(width, console.width)).print(table)
+    width = max(width, console.width)
+    Console(file=console.file, width=width, force_terminal=console.is_terminal).print(table)
 
 
 def said(group: Group) -> list[str]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from graftsim import documents
+from graftsim.cli import files, progress
 from graftsim.cli.options import Lengths, Outputs
 from graftsim.errors import GraftsimError, nearest
 from graftsim.experiments import figures
@@ -28,6 +27,10 @@ STUDY = "training runs"
 """All experiments that consist of trials may share a ledger, and then the runs that they have in common."""
 
 
+SHOWN = 4
+"""So many values of one hyperparameter are shown one by one."""
+
+
 def check(outputs: Outputs) -> None:
     """What cannot be written is said before work is done."""
     if outputs.plot:
@@ -37,31 +40,34 @@ def check(outputs: Outputs) -> None:
 
 
 @contextmanager
-def work(outputs: Outputs, what: object, total: int) -> Iterator[tuple[Ledger, Callable[[int], object]]]:
-    """The ledger and the progress bar of ``total`` runs.
+def kept(named: Path | None, study: str, what: str) -> Iterator[Ledger]:
+    """The ledger of a command.
 
     A ledger that the user named stays. Without one, what is done is kept in the cache folder under a digest of ``what``
     until all is done, so that the same command goes on after an interrupt.
     """
-    check(outputs)
-    path = outputs.ledger or ledgers.place(repr(what))
-    console = Console(stderr=True)
-    columns = (TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Ledger(path, STUDY) as ledger:
+    path = named or ledgers.place(what)
+    with Ledger(path, study) as ledger:
         done = False
         try:
-            with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-                task = bar.add_task("", total=total)
-                yield ledger, lambda done: bar.update(task, completed=done)
+            yield ledger
             done = True
         except KeyboardInterrupt:
             if len(ledger):
-                kept = f"{len(ledger)} results are kept in {path}; the same command goes on"
-                console.print(kept, highlight=False, soft_wrap=True)
+                line = f"{len(ledger)} results are kept in {path}; the same command goes on"
+                Console(stderr=True).print(escape(line), highlight=False, soft_wrap=True)
             raise
         finally:
-            if outputs.ledger is None and (done or not len(ledger)):
+            if named is None and (done or not len(ledger)):
                 path.unlink(missing_ok=True)
+
+
+@contextmanager
+def work(outputs: Outputs, what: object, total: int) -> Iterator[tuple[Ledger, progress.Tell]]:
+    """The ledger and the progress of ``total`` runs."""
+    check(outputs)
+    with kept(outputs.ledger, STUDY, repr(what)) as ledger, progress.shown("runs", total) as tell:
+        yield ledger, tell
 
 
 def plan(setup: Setup, lengths: Lengths, seeds: int) -> Plan:
@@ -69,6 +75,16 @@ def plan(setup: Setup, lengths: Lengths, seeds: int) -> Plan:
     steps = setup.steps if lengths.steps is None else lengths.steps
     every = setup.recorded_every(steps) if lengths.record_every is None else lengths.record_every
     return Plan(setup.problem, steps, seeds, every, lengths.dtype)
+
+
+def brief(machine: str) -> str:
+    """A machine as people read it: many values, such as corrections have for each group, are only counted."""
+
+    def counted(found: re.Match[str]) -> str:
+        values = found[0].count(",") + 1
+        return found[0] if values <= SHOWN else f"{{{values} groups}}" if found[0][0] == "{" else f"[{values} values]"
+
+    return re.sub(r"\{[^{}]*\}|\[[^][]*\]", counted, machine)
 
 
 def heading(plan: Plan, machines: Mapping[str, str], console: Console) -> None:
@@ -111,10 +127,8 @@ def seeds_text(seeds: int) -> str:
 def end(outputs: Outputs, console: Console, document: Mapping[str, Any], draw: Callable[[Path], object]) -> None:
     """Write and draw what was asked for."""
     if outputs.json:
-        text = json.dumps(finite({**document, "versions": versions()}), indent=1, allow_nan=False) + "\n"
-        path = outputs.json
-        documents.write_atomically(path, lambda file: file.write(text.encode()))
-        console.print(f"written {path}", highlight=False, soft_wrap=True)
+        files.write_json(outputs.json, {**document, "versions": versions()})
+        console.print(f"written {outputs.json}", highlight=False, soft_wrap=True)
     if outputs.plot:
         draw(outputs.plot)
         console.print(f"drawn {outputs.plot}", highlight=False, soft_wrap=True)
@@ -126,12 +140,3 @@ def runs_document(runs: Runs) -> list[dict[str, Any]]:
         {"seed": seed, "diverged": run.diverged, "steps": run.steps, "loss": run.loss, "measures": run.measures}
         for seed, run in enumerate(runs)
     ]
-
-
-def finite(value: Any) -> Any:
-    """A document without what JSON has no word for: NaN and infinities become null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: finite(part) for key, part in value.items()}
-    return [finite(part) for part in value] if isinstance(value, list | tuple) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import sys
 import tempfile
@@ -19,12 +20,44 @@ STANDARD = "-"
 INPUT = "the standard input"
 
 
-def check_out(out: str, what: str) -> None:
-    """A place for bytes: a file that can be written, or a pipe."""
-    if out != STANDARD:
-        documents.check_writable(Path(out))
+def binary_out(out: str | None) -> str:
+    """Where bytes go: a file that can be written, or the standard output, by default where that is no terminal."""
+    place = STANDARD if out is None else out
+    if place != STANDARD:
+        documents.check_writable(Path(place))
     elif sys.stdout.isatty():
-        raise GraftsimError(f"{what} is not text: pipe it, or name a file with --out")
+        raise GraftsimError(
+            "a recording is not text: pipe it, or name a file with --out, as in: graftsim record ... | graftsim fit -, "
+            "or graftsim record ... --out run.npz"
+        )
+    return place
+
+
+def text_out(out: str | None) -> tuple[str | None, Console]:
+    """Where text goes, and where words about it are printed.
+
+    A file has the text alone, and so has ``-``, beside which the words go to the standard error. By default a terminal
+    shows the words and not the text; whatever else the standard output is gets the text under the words, as comments.
+    """
+    if out is None and not sys.stdout.isatty():
+        return STANDARD, Console(file=Comments(), force_terminal=False)
+    if out not in (None, STANDARD):
+        documents.check_writable(Path(out))
+    return out, Console(stderr=out == STANDARD)
+
+
+class Comments(io.StringIO):
+    """The standard output, each line of it a comment of YAML. Nothing is held back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._fresh = True
+
+    def write(self, text: str, /) -> int:
+        for line in text.splitlines(keepends=True):
+            sys.stdout.write(f"# {line}" if self._fresh else line)
+            self._fresh = line.splitlines() != [line]  # any of the ends of lines that YAML knows
+        return len(text)
 
 
 def save(found: Trajectory, out: str, console: Console) -> None:
@@ -45,6 +78,7 @@ def recording(source: str) -> Trajectory:
     """A recording from a file or the standard input."""
     if source != STANDARD:
         return trajectory.load(source)
+    _check_in("a recording")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.npz"
         with path.open("wb") as file:
@@ -53,6 +87,12 @@ def recording(source: str) -> Trajectory:
             return trajectory.load(path)
         except GraftsimError as error:
             raise GraftsimError(str(error).replace(str(path), INPUT)) from None
+
+
+def _check_in(what: str) -> None:
+    """Nobody types these, and without a word a command would wait for it for ever."""
+    if sys.stdin.isatty():
+        raise GraftsimError(f"{INPUT} must be {what}, from a pipe or a file; it is a terminal: name a file")
 
 
 def _copy(write: Callable[[bytes], object]) -> None:
@@ -69,6 +109,7 @@ def corrections_of(source: str) -> Corrections:
     """Corrections from a file or the standard input."""
     if source != STANDARD:
         return corrections.read(source)
+    _check_in("corrections")
     data = sys.stdin.buffer.read(documents.YAML_BYTES + 1)
     if len(data) > documents.YAML_BYTES:
         raise GraftsimError(f"{INPUT} must have at most {documents.YAML_BYTES} bytes; it is larger")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from graftsim import documents, runs
+from graftsim.cli import progress
+from graftsim.cli.options import Recording
 from graftsim.errors import GraftsimError
 from graftsim.machines import Library
 from graftsim.ranks import launcher
@@ -26,9 +26,7 @@ def run_all(
     source: str,
     problem: str | None,
     steps: int,
-    seed: int,
-    dtype: str,
-    record_every: int,
+    recording: Recording,
     keep_every: int | None,
     engine: str,
     out: Path | None,
@@ -38,8 +36,10 @@ def run_all(
     """Do the runs, print them, and write what was asked for; over all ranks where a launcher started many."""
 
     def prepare() -> tuple[RunFile, Library | None]:
-        single = Run(problem, source, steps, seed, dtype, record_every, keep_every) if problem else None
-        chosen = RunFile("", "", (single,)) if single else _load(source)
+        if problem:
+            chosen = RunFile("", "", (Run(problem, source, steps, **vars(recording), keep_every=keep_every),))
+        else:
+            chosen = _load(source)
         return chosen, Library(machine_files) if machine_files else None
 
     with launcher.session() as world:
@@ -62,16 +62,15 @@ def _over_ranks(
     from graftsim.ranks import agreement, running
 
     def checked() -> tuple[RunFile, Library | None]:
-        if engine != "numpy":
-            raise GraftsimError(f"over ranks the engine must be numpy, the reference; received {engine!r}")
         if world.rank == 0:
             check_places(out, plot)
         return prepare()
 
     chosen, machines = agreement.together(world, checked)
     agreement.agree(world, {"run file": repr(chosen)})
-    results = _each(chosen, lambda run, done: running.execute(world, run, done, machines))
-    if world.rank == 0:
+    leads = world.rank == 0
+    results = _each(chosen, lambda run, done: running.execute(world, run, done, machines, engine), leads)
+    if leads:
         show(chosen, results, out, plot)
 
 
@@ -86,13 +85,16 @@ def check_places(out: Path | None, plot: Path | None) -> None:
             documents.check_writable(path)
 
 
-def _each(chosen: RunFile, execute: Callable[[Run, Callable[[int], object]], Result | None]) -> list[Result]:
+def _each(
+    chosen: RunFile, execute: Callable[[Run, Callable[[int], object]], Result | None], leads: bool = True
+) -> list[Result]:
     """One run after another, up to one that is interrupted. Where others keep the record there is no result."""
     results: list[Result] = []
     before = 0
-    with bar(sum(each.steps for each in chosen.runs)) as advance:
+    total = sum(each.steps for each in chosen.runs)
+    with progress.shown("steps", total, quiet=not leads) as tell:
         for each in chosen.runs:
-            found = execute(each, _after(before, advance))
+            found = execute(each, _after(before, tell))
             before += each.steps
             if found is not None:
                 results.append(found)
@@ -126,19 +128,9 @@ def _load(source: str) -> RunFile:
         raise error
 
 
-def _after(before: int, advance: Callable[[int], object]) -> Callable[[int], object]:
+def _after(before: int, tell: Callable[[int], object]) -> Callable[[int], object]:
     """The progress of a run that follows others."""
-    return lambda done: advance(before + done)
-
-
-@contextmanager
-def bar(total: int) -> Iterator[Callable[[int], object]]:
-    """A progress bar on a terminal, nothing elsewhere."""
-    columns = (TextColumn("steps"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda done: progress.update(task, completed=done)
+    return lambda done: tell(before + done)
 
 
 def report(chosen: RunFile, results: Sequence[Result], console: Console) -> None:

@@ -28,7 +28,7 @@ from graftsim.ranks.communicator import Communicator
 from graftsim.ranks.engine import RankEngine
 from graftsim.record import Moment, Record, meta_of
 from graftsim.runs import Result, Run
-from graftsim.simulate import STEPS, Progress, check_same, keeping, moment_of
+from graftsim.simulate import STEPS, Progress, check_same, keeping, machine_of, moment_of
 from graftsim.trajectory import Trajectory, versions
 
 
@@ -137,7 +137,7 @@ def resume(
 
     def prepare() -> _Task:
         meta, found = done.meta, problems.parse(problem) if isinstance(problem, str) else problem
-        program = build(machine or meta.machine, found.layout, meta.dtype)
+        program = build(machine or machine_of(meta), found.layout, meta.dtype)
         check_same(done, found, program)
         first = moment_of(done, int(done.kept[-1]) if at is None else at)
         chosen = _engine(engine, program, communicator.rank)
