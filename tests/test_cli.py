@@ -233,3 +233,12 @@ def test_help_loads_nothing_of_what_commands_do() -> None:
     commands = ("discovery", "experiments", "frameworks", "machines", "papers")
     expected = ["graftsim.cli", "graftsim.cli.commands", *(f"graftsim.cli.commands.{name}" for name in commands)]
     assert done.stdout.split() == [*expected, "graftsim.cli.options"]
+
+
+@pytest.mark.filterwarnings("always::UserWarning")
+def test_a_warning_is_one_line_without_source(run):
+    code, out, err = run(
+        "run", "full_adagrad(lr=0.1)", "--problem", "quadratic(dimension=2)", "--steps", "1", "--engine", "compiled"
+    )
+    assert (code, err) == (0, "graftsim: run by the reference engine, since machines with matrices are not compiled\n")
+    assert "loss" in out

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
+from typing import Any
 
 from cyclopts import App, CycloptsError, Group
 
@@ -52,10 +54,17 @@ for place, (subject, commands) in enumerate(COMMANDS.items()):
         app.command(command, name=name, group=group, sort_key=order)
 
 
+def _say(message: Warning | str, *where: Any, **more: Any) -> None:
+    """A warning without the line of source that it came from, which says nothing to whoever typed the command."""
+    print(f"graftsim: {' '.join(str(message).split())}", file=sys.stderr)
+
+
 def main() -> None:
-    """Run the command line; a user's mistake is one line and exit code 2."""
+    """Run the command line; a user's mistake is one line and exit code 2, and a warning is one line."""
     try:
-        app(sys.argv[1:], exit_on_error=False, print_error=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = _say
+            app(sys.argv[1:], exit_on_error=False, print_error=False)
     except (GraftsimError, CycloptsError) as error:
         print(f"graftsim: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
