@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.metadata
 import inspect
 import json
 import re
@@ -15,18 +14,13 @@ from hashlib import sha256
 from typing import Any, cast
 
 from graftsim.errors import GraftsimError
+from graftsim.versions import version
 
 RESULT_BYTES = 1 << 24
 """A result may have so many bytes as JSON."""
 SHOWN = 160
 """So many characters of a job are shown to people."""
 _PATH = re.compile(r"(graftsim(?:\.[a-z][a-z0-9_]*)+):([a-z][a-z0-9_]*)")
-
-
-@functools.cache
-def version() -> str:
-    """The version of graftsim, on which every result depends."""
-    return importlib.metadata.version("graftsim")
 
 
 @dataclass(frozen=True, eq=False)

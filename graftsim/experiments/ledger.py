@@ -14,9 +14,10 @@ from types import TracebackType
 from typing import Any
 
 from graftsim import documents
-from graftsim.experiments.jobs import Job, version
+from graftsim.experiments.jobs import Job
 from graftsim.experiments.queue_ranks import lead
 from graftsim.journal import Journal
+from graftsim.versions import version
 
 FORMAT = "graftsim ledger 1"
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from graftsim.errors import GraftsimError
-from graftsim.experiments.jobs import Job, version
+from graftsim.experiments.jobs import Job
+from graftsim.versions import version
 
 STOP = b""
 """In place of a job: there are no more."""

@@ -14,9 +14,10 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from graftsim.experiments.jobs import Job, version
+from graftsim.experiments.jobs import Job
 from graftsim.experiments.queue import STOP, answer, hand_out
 from graftsim.ranks import agreement, launcher
+from graftsim.versions import version
 
 if TYPE_CHECKING:
     from graftsim.ranks.mpi import World

@@ -30,6 +30,7 @@ from graftsim.record import Moment, Record, meta_of
 from graftsim.runs import Result, Run
 from graftsim.simulate import STEPS, Progress, check_same, keeping, machine_of, moment_of
 from graftsim.trajectory import Trajectory, versions
+from graftsim.versions import version
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class _Task:
         every = f"recorded every {self.record_every} and kept every {self.keep_every}"
         kept = [self.first.weights, *(self.first.state[path] for path in sorted(self.first.state))]
         return {
-            "version of graftsim": versions()["graftsim"],
+            "version of graftsim": version(),
             "version of numpy": versions()["numpy"],
             "problem": str(self.problem),
             "machine": str(self.program.instance),
