@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import json
 import os
+import threading
 
 import pytest
 
@@ -91,6 +92,34 @@ def test_a_committed_certificate_is_of_the_cases_that_there_are(row):
 
 def test_no_file_is_of_no_row():
     assert {path.name for path in table.HERE.glob("*.json")} == {row.file for row in table.rows()}
+
+
+def test_keras_is_certified_eagerly_in_a_function_and_with_xla():
+    rows = [row for row in table.rows() if row.adapter == "graftsim_tf"]
+    assert {(row.target.partition(":")[2], row.mode, row.dtype) for row in rows} == {
+        (target, mode, dtype)
+        for target in ("Machines", "Grafts")
+        for mode in ("", "compiled", "xla")
+        for dtype in ("float64", "float32")
+    }
+    for target in ("Machines", "Grafts"):
+        first, *others = [_machines(row) for row in rows if row.target.endswith(target) and row.dtype == "float64"]
+        assert all(other == first for other in others)
+
+
+def test_adam_of_keras_is_certified_as_magnitude_and_as_direction():
+    for row in table.rows():
+        if row.adapter == "graftsim_tf" and "Grafts" in row.target:
+            grafts = " ".join(_machines(row))
+            assert "graft(adam(eps_placement=hat" in grafts
+            assert ", adam(eps_placement=hat" in grafts
+            lacking = {case for claim in certificate.read(table.HERE / row.file)["claims"]
+                       for case in claim["recipes"]["follow"] if ".missing" in case}  # fmt: skip
+            assert bool(lacking) == (row.dtype == "float64")
+
+
+def _machines(row):
+    return [claim["machine"] for claim in certificate.read(table.HERE / row.file)["claims"]]
 
 
 def test_the_torch_adapter_is_certified_in_both_parts_and_dtypes():
@@ -200,6 +229,49 @@ def test_an_altered_certificate_does_not_stand(renew, document, tmp_path, monkey
     code, said = renew()
     assert code == 1
     assert "it was altered" in said
+
+
+TWO = """
+one:
+  first: {target: "tests.test_certificates:family", dtype: float64}
+other:
+  second: {target: "tests.test_certificates:family", dtype: float64}
+"""
+
+
+def test_rows_are_renewed_beside_each_other_with_a_process_each(document, tmp_path, monkeypatch, capsys):
+    (tmp_path / "table.yaml").write_text(TWO)
+    both, asked = threading.Barrier(2, timeout=10), {}
+
+    def renewed(row, processes):
+        asked[row.name] = processes
+        both.wait()
+        if row.name == "second":
+            return document
+        raise GraftsimError("it is no graft")
+
+    monkeypatch.setattr(renewal, "renewed", renewed)
+    assert renewal.main(["--folder", str(tmp_path), "-j", "2", "--write"]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert asked == {"first": 1, "second": 1}
+    assert said[-1] == "1 of 2 certificates stand; not first"
+    assert "first: no certificate: it is no graft" in said
+    assert (tmp_path / "second.json").exists()
+    assert not (tmp_path / "first.json").exists()
+
+
+def test_a_row_alone_has_all_processes(document, tmp_path, monkeypatch):
+    (tmp_path / "table.yaml").write_text(TWO)
+    asked = []
+    monkeypatch.setattr(renewal, "renewed", lambda row, processes: asked.append(processes) or document)
+    renewal.main(["--folder", str(tmp_path), "-j", "3", "first"])
+    assert asked == [3]
+
+
+def test_a_check_that_hangs_ends(monkeypatch):
+    monkeypatch.setattr(renewal, "SECONDS", 0.01)
+    with pytest.raises(GraftsimError, match=r"check tests\.test_certificates:family .* took longer than 0 s"):
+        renewal.renewed(table.Row("first", "one", "tests.test_certificates:family"), 1)
 
 
 def test_an_unknown_name_is_one_line(capsys):

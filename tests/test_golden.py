@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -149,6 +150,34 @@ def test_probes_do_what_they_are_for():
                 assert changing == (path.split(".")[-1] == "lr")
                 if path.split(".")[-1] == "eps":
                     assert case.hyperparameters[0][path] >= 0.01
+
+
+@pytest.mark.parametrize(
+    ("name", "elsewhere"),
+    [
+        ("keras-adam-momentum.placed", ("eps_placement=hat", "eps_placement=corrected")),
+        ("keras-momentum-adam.placed", ("eps_placement=hat", "eps_placement=inside")),
+        ("keras-rmsprop-adagrad.placed", ("rmsprop(eps_placement=inside", "rmsprop(eps_placement=outside")),
+        ("keras-adagrad-rmsprop.placed", ("adagrad(eps_placement=inside", "adagrad(eps_placement=outside")),
+        ("keras-adamax-adadelta.placed", ("eps_placement=outside", "eps_placement=in_max")),
+        ("keras-adadelta-adamax.placed", ("eps_placement=outside", "eps_placement=in_max")),
+    ],
+)
+def test_where_keras_has_eps_shows(name, elsewhere):
+    """In both roles, in the weights, and by far more than any budget; the numbers are exact in float32 as well."""
+    case = golden.stored(name)
+    other = golden.solved(dataclasses.replace(case, machine=case.machine.replace(*elsewhere), after=()))
+    assert np.abs(case.after[-1].weights - other.after[-1].weights).max() > 1e-4
+    values = np.array([value for row in case.hyperparameters for value in row.values()])
+    assert (values.astype(np.float32) == values).all(), "TensorFlow takes some of them through float32"
+
+
+def test_where_gradients_lack_one_count_is_another_adam():
+    case = golden.stored("keras-missing-adam-sgd.missing")
+    held = golden.solved(dataclasses.replace(case, machine=case.machine.replace("advance", "hold"), after=()))
+    assert case.after[3].state["magnitude.t"].tolist() == [4] * 6
+    assert held.after[3].state["magnitude.t"].tolist() == [4, 2, 4, 3, 3, 3]
+    assert (held.after[3].weights != case.after[3].weights).any()
 
 
 def test_the_integers_of_the_streams_are_those_of_the_published_generator():

@@ -14,7 +14,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from graftsim.program import Kind, Node, Program, Rank, Reduction, blocks
-from graftsim_tf.norms import root, squares
+from graftsim_tf.norms import root, scales
 
 Index = NDArray[np.int64]
 Value = Any
@@ -76,7 +76,7 @@ class Arithmetic:
             if reduction.partition.single:
                 return tf.cast(tf.abs(full[0]), tf.float64)
             scaled = self.dtype == np.float64
-            return root([self._sums(x, reduction) for x in squares(full[0], scaled)])
+            return root([self._sums(tf.square(x), reduction) for x in scales(full[0], scaled)])
         wide = [tf.cast(x, tf.float64) for x in full]
         return self._sums(wide[0] * wide[1] if reduction.operator == "dot" else wide[0], reduction)
 

@@ -17,6 +17,7 @@ NAME: str = keras.backend.backend()
 
 if NAME == "tensorflow":
     import tensorflow as tf
+    from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 elif NAME == "jax":
     import jax
 elif NAME == "torch":
@@ -52,6 +53,18 @@ def number(value: Any) -> Tensor:
 def wide(x: Tensor) -> Tensor:
     """A tensor in float64."""
     return keras.ops.cast(keras.ops.convert_to_tensor(x), "float64")
+
+
+def under_xla() -> bool:
+    """Whether XLA will compile what is computed here, as far as can be told; for choosing among ways to the same."""
+    return NAME == "jax" or (NAME == "tensorflow" and GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))
+
+
+def sum_of_squares(x: Tensor) -> Tensor:
+    """That of all numbers of a tensor; TensorFlow has no other kernel that does not write the squares to memory."""
+    if NAME == "tensorflow":
+        return keras.ops.multiply(tf.nn.l2_loss(x), number(2.0))
+    return keras.ops.sum(keras.ops.square(x))
 
 
 def numpy(x: Any) -> Any:

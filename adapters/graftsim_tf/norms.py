@@ -6,11 +6,12 @@ the sum that stayed in range counts; all three are sums, so parts of a pooled gr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from keras import ops
 
-from graftsim_tf.backends import Tensor, number, wide
+from graftsim_tf.backends import Tensor, number, sum_of_squares, under_xla, wide
 
 LOW, HIGH = 2.0**625, 2.0**-514
 """At these scales the squares of the smallest and of the largest float64 numbers are in range."""
@@ -22,14 +23,18 @@ trusted, and where that sum overflows what lies below LARGE is nothing beside it
 TRUSTED = 2.0**-930
 """A plain sum of squares above it has lost less to underflow than to rounding."""
 
+PARTS = 16
+"""XLA on CPU breaks up a sum of more than 32 numbers, after writing out all terms in float64. So many it fuses with
+what computes them, unrolls, and adds in vectors."""
 
-def squares(x: Tensor, scaled: bool) -> list[Tensor]:
-    """The squares, or the squares at each scale.
 
-    Of |x|: else XLA takes ``wide(x)`` here for one value with that of the product later, and writes it out.
-    """
-    x = wide(ops.abs(x))
-    return [ops.square(y) for y in ((_low(x), x, _high(x)) if scaled else (x,))]
+def scales(x: Tensor, scaled: bool) -> list[Tensor]:
+    """What is squared: x in float64, or |x| at each scale."""
+    x = wide(x)
+    if not scaled:
+        return [x]
+    x = ops.abs(x)
+    return [_low(x), x, _high(x)]
 
 
 def _low(x: Tensor) -> Tensor:
@@ -42,8 +47,26 @@ def _high(x: Tensor) -> Tensor:
     return ops.where(ops.less(x, number(LARGE)), number(0.0), ops.multiply(x, number(HIGH)))
 
 
+def sums_of_squares(x: Tensor, axes: Sequence[int]) -> Tensor:
+    """Sums over axes of the squares of float64 numbers; under XLA over neighbouring axes of parts side by side first.
+
+    Of |sums| then, which are the sums: else XLA takes the sum of sums for one long sum.
+    """
+    if not axes:
+        return ops.square(x)
+    shape, first, last = tuple(x.shape), axes[0], axes[-1]
+    if not under_xla():
+        return sum_of_squares(x) if len(axes) == len(shape) else ops.sum(ops.square(x), axis=axes)
+    x, size = ops.square(x), math.prod(shape[first : last + 1])
+    parts = max(n for n in range(1, PARTS + 1) if size % n == 0)
+    if last - first + 1 == len(axes) and 1 < parts < size:
+        beside = ops.reshape(x, (*shape[:first], parts, size // parts, *shape[last + 1 :]))
+        x, axes = ops.abs(ops.sum(beside, axis=first)), (first,)
+    return ops.sum(x, axis=axes)
+
+
 def root(sums: Sequence[Tensor]) -> Tensor:
-    """The norms, from sums of :func:`squares`; NaN and infinity come through."""
+    """The norms, from sums of squares at each of the :func:`scales`; NaN and infinity come through."""
     if len(sums) == 1:
         return ops.sqrt(sums[0])
     low, middle, high = sums

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from graftsim import partitions
 from graftsim.layouts import Layout, Shape
 from graftsim_tf.backends import Tensor, number
-from graftsim_tf.norms import root, squares
+from graftsim_tf.norms import root, scales, sums_of_squares
 
 FAN_OUT = "axis(-1)"
 """Keras keeps the kernels of dense and convolutional layers as (..., inputs, outputs)."""
@@ -43,17 +43,16 @@ class Cut:
         return tuple(n for axis, n in enumerate(self.shape) if axis not in self.axes)
 
     def view(self, x: Tensor) -> Tensor:
-        """The array in the shape in which its groups are summed."""
+        """The array in the shape in which its groups are summed, which a gradient's step need not tell."""
         if not self.block:
-            return x
+            return ops.reshape(x, self.shape)
         (count,), size = self.kept, math.prod(self.shape)
         flat = ops.reshape(x, (size,))
         return ops.reshape(ops.pad(flat, ((0, count * self.block - size),)), (count, self.block))
 
-    def sum(self, x: Tensor) -> Tensor:
-        """The sum of each group of an array that is viewed."""
-        axes = (1,) if self.block else self.axes
-        return ops.sum(x, axis=axes) if axes else x
+    def sums_of_squares(self, x: Tensor) -> Tensor:
+        """That of each group of a float64 array that is viewed."""
+        return sums_of_squares(x, (1,) if self.block else self.axes)
 
     def spread(self, values: Tensor) -> Tensor:
         """Group values in a shape that broadcasts to the variable's."""
@@ -92,15 +91,20 @@ class Groups:
         if self.single:
             return [ops.abs(ops.cast(x, "float64")) for x in arrays]
         scaled = any("float64" in str(x.dtype) for x in arrays)
-        sums = [[cut.sum(s) for s in squares(cut.view(x), scaled)] for cut, x in zip(cuts, arrays, strict=True)]
+        sums = [
+            [cut.sums_of_squares(y) for y in scales(cut.view(x), scaled)] for cut, x in zip(cuts, arrays, strict=True)
+        ]
         return [root(part) for part in self._pooled(indices, sums, scaled)]
 
     def _pooled(self, indices: Sequence[int], sums: list[list[Tensor]], scaled: bool) -> list[list[Tensor]]:
+        """Sums of each pool; by one operation, since additions one by one are reordered by TensorFlow's graphs."""
         if self.pools is None:
             return sums
-        found = [[number(0.0)] * (3 if scaled else 1) for _ in range(self.count)]
-        for i, part in zip(indices, sums, strict=True):
-            found[self.pools[i]] = [ops.add(a, b) for a, b in zip(found[self.pools[i]], part, strict=True)]
+        found = []
+        for pool in range(self.count):
+            mine = [part for i, part in zip(indices, sums, strict=True) if self.pools[i] == pool]
+            nothing = [number(0.0)] * (3 if scaled else 1)
+            found.append([ops.sum(ops.stack(parts)) for parts in zip(*mine, strict=True)] if mine else nothing)
         return found
 
     def spread(self, indices: Sequence[int], pieces: Sequence[Tensor]) -> list[Tensor]:

@@ -73,6 +73,29 @@ KEPT: Mapping[str, str] = {
     "missing-novograd-global": "novograd(partition=global)#adam",
 }
 
+ADAM_OF_KERAS = "adam(eps_placement=hat)"
+MOMENTUM_OF_KERAS = "momentum(form=lr_inside)"
+OF_KERAS: Mapping[str, str] = {
+    "keras-adam-momentum": f"{ADAM_OF_KERAS}#{MOMENTUM_OF_KERAS}",
+    "keras-momentum-adam": f"{MOMENTUM_OF_KERAS}#{ADAM_OF_KERAS}",
+    "keras-rmsprop-adagrad": "rmsprop(eps_placement=inside)#adagrad(eps_placement=inside)",
+    "keras-adagrad-rmsprop": "adagrad(eps_placement=inside)#rmsprop(eps_placement=inside)",
+    "keras-adamax-adadelta": "adamax(eps_placement=outside)#adadelta",
+    "keras-adadelta-adamax": "adadelta#adamax(eps_placement=outside)",
+    **{
+        f"keras-{name}-adam-momentum": f"graft({ADAM_OF_KERAS}, {MOMENTUM_OF_KERAS}, partition={PARTITIONS[name]})"
+        for name in ("global", "row", "block", "coordinate")
+    },
+}
+"""Grafts of the optimizers of Keras and TensorFlow, which place eps and the learning rate otherwise than torch."""
+
+COUNTED: Mapping[str, str] = {
+    "keras-missing-adam-sgd": "adam(eps_placement=hat, missing=advance)#sgd",
+    "keras-missing-sgd-adam": "sgd#adam(eps_placement=hat, missing=advance)",
+    "keras-missing-global": "graft(adam(eps_placement=hat, missing=advance), lion, partition=global)",
+}
+"""Where gradients lack, Adam of Keras is another machine than where they do not: one count serves all tensors."""
+
 SPREAD: Mapping[str, str] = {
     "faults-global": "graft(momentum, sgd, partition=global)",
     "faults-sgd-lion": "sgd#lion",
@@ -85,6 +108,7 @@ GRAFTS = ("pair-adam-sgd", "pair-momentum-adagrad", "pair-lamb-rmsprop")
 MACHINES: Mapping[str, str] = {
     **{**NATIVE, **REFERENCE},
     **{**PAIRS, **DIVIDED, **NESTED, **DECAYED, **KEPT, **SPREAD},
+    **{**OF_KERAS, **COUNTED},
 }
 ALL = (*SINGLES, *GRAFTS)
 DECAYING = ("decay_in_gradient-adam-corrected", "decay_decoupled-adam-corrected", "decay_decoupled-lion")

@@ -16,12 +16,14 @@ import numpy as np
 from graftsim_conformance.edge_machines import (
     ALL,
     CHOSEN,
+    COUNTED,
     DECAYED,
     DECAYING,
     DIVIDED,
     GRAFTS,
     KEPT,
     NESTED,
+    OF_KERAS,
     PAIRS,
     SINGLES,
 )
@@ -300,14 +302,14 @@ EDGES: tuple[Edge, ...] = (
         "missing",
         "a missing gradient taken for a zero: state decays, counters and norms move",
         MISSING,
-        (*ALL, *KEPT),
+        (*ALL, *KEPT, *COUNTED),
         without(ordinary(steps=4), {1: ("k", "s"), 2: ("k", "b", "none")}),
     ),
     Edge(
         "missing_first",
         "state made at the first step instead of before it: a tensor has its first gradient late",
         MISSING + _rule("missing-group"),
-        (*SINGLES, *GRAFTS, *KEPT),
+        (*SINGLES, *GRAFTS, *KEPT, *COUNTED),
         without(ordinary(), {0: ("c", "one"), 1: ("c",)}),
     ),
     Edge(
@@ -393,6 +395,24 @@ EDGES: tuple[Edge, ...] = (
         ordinary(),
         {"scale": [0.5, 0.0, 2.0], "graft.eps": 0.25},
         zero=None,
+    ),
+    # -- the optimizers of another framework
+    Edge(
+        "placed",
+        "eps after Adam's bias correction, or outside of a root, where Keras and TensorFlow have it before and inside",
+        _rule("language-option", "graft-definition"),
+        (*OF_KERAS, *COUNTED),
+        ordinary(),
+        {"eps": 0.0625},
+    ),
+    Edge(
+        "placed",
+        "eps after Adam's bias correction, where Keras and TensorFlow have it before, in float32",
+        _rule("language-option", "graft-dtypes"),
+        ("keras-adam-momentum", "keras-momentum-adam"),
+        ordinary(),
+        {"eps": 0.0625},
+        ("float32",),
     ),
     # -- schedules
     Edge(

@@ -27,21 +27,15 @@ from graftsim import notation
 from graftsim.layouts import Array, Layout
 from graftsim.program import Program, Rank
 from graftsim_conformance import candidates, claim, recipes
-from graftsim_conformance.dialects import Row, paths, signed
+from graftsim_conformance.dialects import paths, signed
 from graftsim_conformance.optax_native import fields
-from graftsim_conformance.recipes import ROLES, Part
-from graftsim_conformance.verdicts import CandidateError, Verdict
+from graftsim_conformance.recipes import ROLES, Part, Values
 
 MODES = ("", "jit")
 """Eagerly; as one compiled step."""
 FRAMEWORK = "optax:"
 
 Tree = Any
-FLUSHES: Mapping[str, Sequence[str]] = {"float32": ("flush-to-zero",), "float64": ("flush-to-zero",)}
-"""What XLA does on a CPU with subnormal numbers, by dtype."""
-
-Values = Mapping[str, Any]
-"""Hyperparameters by path."""
 
 
 # -- a run -------------------------------------------------------------------------------------------------------------
@@ -133,12 +127,8 @@ class Machines(_Run):
     """A machine of the spec as an optax transformation."""
 
     machines = recipes.with_all_gradients()
-    profiles = FLUSHES
-
-    @staticmethod
-    def lawful(machine: str, mode: str) -> bool:
-        """Laws are tried where nothing is compiled for each of them, and on one expression of each machine."""
-        return not mode and machine in recipes.firsts(Machines.machines)
+    profiles = recipes.FLUSHES
+    lawful = staticmethod(recipes.lawful(machines, compiled=False))
 
     def __init__(self, machine: str, mode: str = "") -> None:
         self._expression, self._mode, self.fused = machine, mode, bool(mode)
@@ -252,11 +242,7 @@ class Grafts(_Run):
     """Those whose groups are of whole leaves, axes or blocks, as those of ``graft`` are."""
     profiles = recipes.profiles(FRAMEWORK)
     """Those of optax, which computes the steps of the children."""
-
-    @staticmethod
-    def lawful(machine: str, mode: str) -> bool:
-        """Laws are tried on one expression of each partition: each law compiles steps of its own."""
-        return machine in recipes.firsts(Grafts.machines)
+    lawful = staticmethod(recipes.lawful(machines, compiled=True))
 
     def __init__(self, machine: str, mode: str = "") -> None:
         self._graft, self.fused = _graft(machine, mode), bool(mode)
@@ -277,11 +263,13 @@ class Grafts(_Run):
 
     def read_state(self, names: Mapping[str, str]) -> dict[str, Array]:
         found: dict[str, Array] = {}
-        for prefix, row, state in _states(self._part, self._state):
+        for part, state in self._part.beside(self._state):
+            if part.row is None:
+                continue
             kept = dict(fields(state))
-            for slot, source in row.state.items():
+            for slot, source in part.row.state.items():
                 name, sign = signed(source)
-                found[prefix + slot] = sign * self._by_tensor(kept[name])
+                found[part.prefix + slot] = sign * self._by_tensor(kept[name])
         return {slot: found[path] for slot, path in names.items() if path in found}
 
     def _by_tensor(self, value: Any) -> Array:
@@ -311,9 +299,7 @@ class Grafts(_Run):
             parts = claim.split(sign * value, [leaf.shape for leaf in leaves])
             new = [jnp.asarray(part, leaf.dtype) for part, leaf in zip(parts, leaves, strict=True)]
             return jax.tree.unflatten(structure, new)
-        if (value != value[0]).any():
-            raise CandidateError(Verdict.NOT_SUPPORTED, f"its {slot} is one number for all tensors")
-        return jnp.asarray(sign * value[0], old.dtype)
+        return jnp.asarray(sign * recipes.shared(slot, value), old.dtype)
 
     def info(self) -> dict[str, Array]:
         """The steps of the children; norms and ratios too, where JAX has 64 bits."""
@@ -324,14 +310,6 @@ class Grafts(_Run):
             recorder = graftsim_jax.Recorder(self.params, str(self._part.instance.partition))
             found |= {path: np.asarray(values) for path, values in recorder.row(self._state).items()}
         return found
-
-
-def _states(part: Part, state: Any) -> Iterator[tuple[str, Row, Any]]:
-    """Each optimizer with its state."""
-    if part.row is not None:
-        yield part.prefix, part.row, state
-    for role, child in zip(ROLES, part.children, strict=False):
-        yield from _states(child, getattr(state, role))
 
 
 def _replaced(state: Any, change: Callable[[str, Any], Any]) -> Any:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from graftsim import notation
+from graftsim.layouts import Array
 from graftsim.notation import Instance
 from graftsim_conformance import golden, posing
 from graftsim_conformance.dialects import Row, fixed, rows
@@ -15,6 +16,15 @@ from graftsim_conformance.verdicts import CandidateError, Verdict
 
 GRAFT = "graft"
 ROLES = ("magnitude", "direction")
+ONE_COUNT = ("keras.optimizers:",)
+"""Frameworks that count steps for all tensors at once: where gradients lack their optimizers are ``missing=advance``
+(GS-missing-counter), while their rows are about steps in which every tensor has one."""
+
+FLUSHES: Mapping[str, Sequence[str]] = {"float32": ("flush-to-zero",), "float64": ("flush-to-zero",)}
+"""What XLA and TensorFlow's kernels do on a CPU with subnormal numbers, by dtype."""
+
+Values = Mapping[str, Any]
+"""Hyperparameters by path."""
 
 
 @functools.cache
@@ -27,11 +37,8 @@ def machines() -> tuple[str, ...]:
 @functools.cache
 def with_all_gradients() -> tuple[str, ...]:
     """Those of them that have a case in which no gradient is missing."""
-    return tuple(machine for machine in machines() if any(map(_whole, golden.names_of(notation.parse(machine)))))
-
-
-def _whole(case: str) -> bool:
-    return "missing" not in golden.stored(case).needs
+    lacking = posing.with_missing()
+    return tuple(machine for machine in machines() if set(golden.names_of(notation.parse(machine))) - lacking)
 
 
 @functools.cache
@@ -42,6 +49,23 @@ def firsts(among: tuple[str, ...]) -> frozenset[str]:
         instance = notation.parse(machine)
         found.setdefault((instance.machine.name, str(instance.partition)), machine)
     return frozenset(found.values())
+
+
+def lawful(among: tuple[str, ...], compiled: bool) -> Callable[[str, str], bool]:
+    """Where laws are tried, each of which compiles steps of its own: on the first expression of each machine and
+    partition, and in the modes that compile only where ``compiled``."""
+    return lambda machine, mode: (compiled or not mode) and machine in firsts(among)
+
+
+def shared(slot: str, values: Array) -> Any:
+    """What all tensors have in common, out of one number for each.
+
+    Raises:
+        CandidateError: they differ; not supported.
+    """
+    if (values != values[0]).any():
+        raise CandidateError(Verdict.NOT_SUPPORTED, f"its {slot} is one number for all tensors")
+    return values[0]
 
 
 @dataclass(frozen=True)
@@ -71,12 +95,23 @@ class Part:
                 raise CandidateError(Verdict.NOT_SUPPORTED, reason)
         return self.row.native(values, {})
 
+    def beside(self, held: Any) -> Iterator[tuple[Part, Any]]:
+        """This part and all within it, each with what stands for it: a child is the attribute of its role."""
+        yield self, held
+        for role, child in zip(ROLES, self.children, strict=False):
+            yield from child.beside(getattr(held, role))
+
     def leaves(self) -> Iterator[Part]:
         """The optimizers in it."""
         if self.row is not None:
             yield self
         for child in self.children:
             yield from child.leaves()
+
+    @property
+    def counts_missing(self) -> bool:
+        """Whether every counter in it advances at the steps at which a tensor has no gradient."""
+        return all(leaf.row is not None and _advances(leaf.row.instance) for leaf in self.leaves())
 
 
 def part(instance: Instance, framework: str, prefix: str = "") -> Part:
@@ -97,9 +132,33 @@ def part(instance: Instance, framework: str, prefix: str = "") -> Part:
 
 def _row(instance: Instance, framework: str) -> Row | None:
     """The row of a machine: one that leaves as much open as there is."""
-    among = [row for row in rows() if row.target.startswith(framework)]
-    found = [row for row in among if golden.skeleton(row.instance) == golden.skeleton(instance)]
+    found = _rows(framework).get(golden.skeleton(instance), [])
     return min(found, key=lambda row: len(fixed(row.instance)), default=None)
+
+
+@functools.cache
+def _rows(framework: str) -> dict[tuple[Any, ...], list[Row]]:
+    """The rows of a framework, by the machine that they say its optimizers are."""
+    among = [row for row in rows() if row.target.startswith(framework)]
+    among += list(map(_advancing, among)) if framework in ONE_COUNT else []
+    found: dict[tuple[Any, ...], list[Row]] = {}
+    for row in among:
+        found.setdefault(golden.skeleton(row.instance), []).append(row)
+    return found
+
+
+def _advancing(row: Row) -> Row:
+    """The row of the same optimizer where gradients lack."""
+    if "missing" not in row.instance.machine.options:
+        return row
+    name, _, given = row.machine.removesuffix(")").partition("(")
+    return replace(row, machine=f"{name}({', '.join([*filter(None, [given]), 'missing=advance'])})")
+
+
+def _advances(instance: Instance) -> bool:
+    """Whether a machine's counters advance at the steps at which a tensor has no gradient; where it has none, yes."""
+    own = "missing" not in instance.machine.options or instance.option("missing") == "advance"
+    return own and all(map(_advances, instance.children.values()))
 
 
 def profiles(framework: str) -> Mapping[str, Sequence[str]]:

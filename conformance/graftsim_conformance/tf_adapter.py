@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,10 +23,11 @@ from keras.optimizers.schedules import LearningRateSchedule
 import graftsim_tf
 from graftsim import notation
 from graftsim.layouts import Array, Layout
-from graftsim_conformance import candidates, recipes
+from graftsim_conformance import candidates, claim, recipes
+from graftsim_conformance.cases import Gradients, parts
 from graftsim_conformance.dialects import signed
 from graftsim_conformance.keras_native import RATE, on_the_cpu
-from graftsim_conformance.recipes import ROLES, Part
+from graftsim_conformance.recipes import ROLES, Part, Values
 from graftsim_conformance.verdicts import CandidateError, Verdict
 
 if keras.backend.backend() != "tensorflow":
@@ -34,12 +36,6 @@ if keras.backend.backend() != "tensorflow":
 MODES = ("", "compiled", "xla")
 """Eagerly; as a ``tf.function``; as one that XLA compiles."""
 FRAMEWORK = "keras.optimizers:"
-
-FLUSHES: Mapping[str, Sequence[str]] = {"float32": ("flush-to-zero",), "float64": ("flush-to-zero",)}
-"""What TensorFlow and XLA do on a CPU with subnormal numbers, by dtype."""
-
-Values = Mapping[str, Any]
-"""Hyperparameters by path."""
 
 
 class Told(LearningRateSchedule):  # type: ignore[misc]
@@ -64,13 +60,14 @@ class _Stepper:
     """An optimizer over variables, whose step is traced once. A run begins by setting everything in it."""
 
     def __init__(self, optimizer: Any, layout: Layout, dtype: str, mode: str) -> None:
-        self.optimizer, self.layout = optimizer, layout
+        self.optimizer, self.layout, self.dtype = optimizer, layout, dtype
         self.variables = [
             keras.Variable(np.zeros(shape), dtype=dtype, name=name)
             for name, shape in zip(layout.names, layout.shapes, strict=True)
         ]
         optimizer.build(self.variables)
         self._shown: list[Any] = []
+        self._never_run: dict[Any, list[Array]] = {}
         if isinstance(optimizer, graftsim_tf.Graft):
             self._watch(optimizer)
         self._apply = tf.function(self._step, jit_compile=mode == "xla", autograph=False) if mode else self._step
@@ -80,15 +77,29 @@ class _Stepper:
         combine = graft.combine
 
         def seen(steps: list[list[Any]], indices: list[int], count: Any) -> list[Any]:
-            self._shown = [list(each) for each in steps]
+            self._shown = [self._of_all(dict(zip(indices, each, strict=True))) for each in steps]
             return combine(steps, indices, count)
 
         graft.combine = seen  # type: ignore[method-assign]
 
-    def begin(self, fresh: Any, weights: Array) -> None:
-        """Stand at these weights with the state of an optimizer that was never run."""
-        fresh.build(self.variables)
-        for variable, value in zip(self.optimizer.variables, fresh.variables, strict=True):
+    def _of_all(self, steps: Mapping[int, Any]) -> list[Any]:
+        """The step of every variable: 0 of one without a gradient."""
+        return [
+            steps[number] if number in steps else tf.zeros(variable.shape, variable.dtype)
+            for number, variable in enumerate(self.variables)
+        ]
+
+    def begin(self, arguments: Values, make: Callable[[], Any], weights: Array) -> None:
+        """Stand at these weights with the state of an optimizer that was never run.
+
+        That of each ``arguments`` is kept: to make and build an optimizer takes longer than its steps.
+        """
+        key = tuple(arguments.items())
+        if key not in self._never_run:
+            fresh = make()
+            fresh.build(self.variables)
+            self._never_run[key] = [np.array(keras.ops.convert_to_tensor(variable)) for variable in fresh.variables]
+        for variable, value in zip(self.optimizer.variables, self._never_run[key], strict=True):
             variable.assign(value)
         self.set(weights)
 
@@ -96,9 +107,12 @@ class _Stepper:
         for variable, part in zip(self.variables, self.layout.unflatten(weights), strict=True):
             variable.assign(np.array(part))
 
-    def step(self, gradients: Array) -> list[Any]:
+    def step(self, gradients: Gradients) -> list[Any]:
         """The children's steps, where it is a graft."""
-        found: list[Any] = self._apply([tf.constant(np.array(part)) for part in self.layout.unflatten(gradients)])
+        given = [None if part is None else tf.constant(np.array(part)) for part in parts(self.layout, gradients)]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Gradients do not exist for variables")
+            found: list[Any] = self._apply(given)
         return found
 
     def _step(self, gradients: list[Any]) -> list[Any]:
@@ -115,7 +129,9 @@ class _Run:
     _stepper: _Stepper
 
     def __init__(self, machine: str, mode: str = "") -> None:
-        self._expression, self._mode, self.fused = machine, mode, mode == "xla"
+        self._expression, self._mode = machine, mode
+        self.fused = bool(mode)
+        """XLA fuses products and sums; TensorFlow's graph optimizer adds in another order in another program."""
 
     def weights(self) -> Array:
         return flat(self._stepper.variables)
@@ -142,18 +158,14 @@ class Machines(_Run):
     """A machine of the spec as a Keras optimizer."""
 
     machines = recipes.with_all_gradients()
-    profiles = FLUSHES
-
-    @staticmethod
-    def lawful(machine: str, mode: str) -> bool:
-        """Laws are tried where nothing is compiled for each of them, and on one expression of each machine."""
-        return not mode and machine in recipes.firsts(Machines.machines)
+    profiles = recipes.FLUSHES
+    lawful = staticmethod(recipes.lawful(machines, compiled=False))
 
     def start(self, layout: Layout, weights: Array, arguments: Values) -> None:
         dtype = str(weights.dtype)
         with on_the_cpu(dtype):
             self._stepper, self._told = _machines(self._expression, tuple(arguments), layout, dtype, self._mode)
-            self._stepper.begin(_machine(self._expression, arguments)[0], weights)
+            self._stepper.begin(arguments, lambda: _machine(self._expression, arguments)[0], weights)
 
     def step(self, gradients: Array, arguments: Values) -> Array:
         with on_the_cpu(str(gradients.dtype)):
@@ -193,13 +205,6 @@ def _optimizer(part: Part, arguments: Values) -> Any:
     return graftsim_tf.Graft(*children, partition=partition, eps=own["eps"], scale=Told(own["scale"]))
 
 
-def _every(part: Part, optimizer: Any) -> Iterator[tuple[Part, Any]]:
-    """A part and all within it, each with its optimizer."""
-    yield part, optimizer
-    for role, child in zip(ROLES, part.children, strict=False):
-        yield from _every(child, getattr(optimizer, role))
-
-
 def _traced(part: Part, arguments: Values) -> tuple[Any, ...]:
     """The numbers that are constants of a traced step."""
     if part.row is not None:
@@ -231,15 +236,12 @@ class Grafts(_Run):
     """Those whose groups are of variables, axes, blocks or coordinates, as those of ``Graft`` are."""
     profiles = recipes.profiles(FRAMEWORK)
     """Those of Keras, which computes the steps of the children."""
-
-    @staticmethod
-    def lawful(machine: str, mode: str) -> bool:
-        """Laws are tried on one expression of each partition: each law compiles steps of its own."""
-        return machine in recipes.firsts(Grafts.machines)
+    lawful = staticmethod(recipes.lawful(machines, compiled=True))
 
     def __init__(self, machine: str, mode: str = "") -> None:
         super().__init__(machine, mode)
         self._part = recipes.part(notation.parse(machine), FRAMEWORK)
+        self.abilities = ("missing",) if self._part.counts_missing else ()
 
     def start(self, layout: Layout, weights: Array, arguments: Values) -> None:
         dtype, self._constants, self._steps = str(weights.dtype), _traced(self._part, arguments), list[Any]()
@@ -247,14 +249,14 @@ class Grafts(_Run):
         with on_the_cpu(dtype):
             made = functools.partial(_optimizer, self._part, arguments)
             self._stepper = _KEPT.get(key, lambda: _Stepper(made(), layout, dtype, self._mode))
-            self._stepper.begin(made(), weights)
+            self._stepper.begin(arguments, made, weights)
 
-    def step(self, gradients: Array, arguments: Values) -> Array:
+    def step(self, gradients: Gradients, arguments: Values) -> Array:
         if _traced(self._part, arguments) != self._constants:
             reason = "of its hyperparameters only learning rates and scale may change during a run"
             raise CandidateError(Verdict.NOT_SUPPORTED, reason)
-        with on_the_cpu(str(gradients.dtype)):
-            for part, optimizer in _every(self._part, self._stepper.optimizer):
+        with on_the_cpu(self._stepper.dtype):
+            for part, optimizer in self._part.beside(self._stepper.optimizer):
                 if part.row is None:
                     optimizer.scale.variable.assign(part.own(arguments)["scale"])
                 else:
@@ -264,7 +266,7 @@ class Grafts(_Run):
 
     def _states(self) -> Iterator[tuple[str, list[Any], float]]:
         """Path, variables and sign of each slot: one for each tensor, or the same for all."""
-        for part, optimizer in _every(self._part, self._stepper.optimizer):
+        for part, optimizer in self._part.beside(self._stepper.optimizer):
             owned = {variable.name: variable for variable in optimizer.variables}
             for slot, source in part.row.state.items() if part.row is not None else ():
                 name, sign = signed(source)
@@ -279,20 +281,16 @@ class Grafts(_Run):
 
     def write_state(self, weights: Array, state: Mapping[str, Array], step: int) -> None:
         self._stepper.set(weights)
-        for _, optimizer in _every(self._part, self._stepper.optimizer):
+        for _, optimizer in self._part.beside(self._stepper.optimizer):
             optimizer._iterations.assign(step)
         for path, variables, sign in self._states():
-            for variable, part in zip(variables, self._split(sign * state[path], variables), strict=True):
+            values = sign * state[path]
+            if len(variables) > 1 and variables[0] is variables[-1]:
+                variables[0].assign(recipes.shared(path, values))
+                continue
+            split = claim.split(values, [tuple(variable.shape) for variable in variables])
+            for variable, part in zip(variables, split, strict=True):
                 variable.assign(part)
-
-    @staticmethod
-    def _split(values: Array, variables: list[Any]) -> list[Array]:
-        """The part of each variable; what all tensors share must be one number."""
-        if variables[0] is variables[-1] and len(variables) > 1 and (values != values[0]).any():
-            raise CandidateError(Verdict.NOT_SUPPORTED, "a count of steps is one number for all tensors")
-        sizes = [int(np.prod(variable.shape)) for variable in variables]
-        parts = np.split(values, np.cumsum(sizes)[:-1])
-        return [part.reshape(tuple(variable.shape)) for part, variable in zip(parts, variables, strict=True)]
 
     def info(self) -> dict[str, Array]:
         """The children's steps; norms and ratios too, where there is more than one coordinate in a group."""

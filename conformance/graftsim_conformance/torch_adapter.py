@@ -194,7 +194,4 @@ def _set(part: Part, optimizer: Any, arguments: Mapping[str, Any]) -> None:
 
 def _leaves(part: Part, optimizer: Any) -> Iterator[tuple[Any, torch.optim.Optimizer]]:
     """The optimizers in a graft, each with its part."""
-    if part.row is not None:
-        yield part, optimizer
-    for role, child in zip(ROLES, part.children, strict=False):
-        yield from _leaves(child, getattr(optimizer, role))
+    return ((each, held) for each, held in part.beside(optimizer) if each.row is not None)

@@ -2,6 +2,8 @@
 
 import os
 
+import keras
+
 from graftsim_conformance import suite, tf_adapter
 from graftsim_conformance.subjects import Asked
 from graftsim_conformance.verdicts import Verdict
@@ -47,8 +49,52 @@ def check_a_mistake_in_the_graft_is_found_in_its_composition(home) -> None:
     assert Verdict.DIFFERENT in {one.verdict for claim in report.ran for one in claim.composition}
 
 
+COUNTED = "graft(adam(eps_placement=hat, missing=advance), lion, partition=global)"
+
+
+def missing(machine: str = COUNTED):
+    asked = Asked("graftsim_conformance.tf_adapter:Grafts", (machine,), dtype="float64", only="*.missing*")
+    return suite.run(asked)
+
+
+def check_missing_gradients_are_judged(home) -> None:
+    os.environ["GRAFTSIM_CACHE"] = str(home / "cache")
+    (claim,) = missing().ran
+    assert claim.passed, "\n".join(missing().lines())
+    assert {one.case for one in claim.results} == {
+        f"keras-missing-global.missing{edge}" for edge in ("", "-zero", "_first", "_first-zero")
+    }
+    assert len(claim.composition) == 4
+
+
+def check_a_missing_gradient_that_is_taken_for_a_zero_is_found(home) -> None:
+    os.environ["GRAFTSIM_CACHE"] = str(home / "cache")
+    right = graft.Graft.apply
+
+    def filled(self, grads, trainable_variables=None):
+        pairs = zip(grads, trainable_variables, strict=True)
+        given = [keras.ops.zeros_like(variable) if grad is None else grad for grad, variable in pairs]
+        right(self, given, trainable_variables)
+
+    graft.Graft.apply = filled
+    try:
+        report = missing()
+    finally:
+        graft.Graft.apply = right
+    assert not report.passed
+    assert Verdict.DIFFERENT in {one.verdict for claim in report.ran for one in claim.results}
+
+
+def check_missing_gradients_are_not_declared_where_a_counter_should_hold() -> None:
+    assert tf_adapter.Grafts(COUNTED).abilities == ("missing",)
+    assert tf_adapter.Grafts("adam(eps_placement=hat)#sgd").abilities == ()
+
+
 def check_every_machine_is_judged_and_grafts_of_all_kinds() -> None:
     assert len(tf_adapter.Machines.machines) > 190
     assert sum(tf_adapter.Machines.lawful(machine, "") for machine in tf_adapter.Machines.machines) > 30
     grafts = " ".join(tf_adapter.Grafts.machines)
-    assert all(word in grafts for word in ("lion", "lamb", "sgd", "block(2)", "row", "pattern"))
+    assert all(
+        word in grafts
+        for word in ("adam", "rmsprop", "adadelta", "momentum", "lion", "lamb", "sgd", "block(2)", "row", "pattern")
+    )

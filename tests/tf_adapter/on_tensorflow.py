@@ -1,5 +1,8 @@
 """What holds with TensorFlow alone: compiled steps, strategies, checkpoints, sparse gradients, its own variables."""
 
+import math
+import re
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -34,6 +37,62 @@ def check_compiled_norms_of_one_number_neither_overflow_nor_vanish() -> None:
         step(tf.constant([size], tf.float64))
         assert float(optimizer.info.n_m[0]) == size
         assert float(variable.numpy()[0]) == -size
+
+
+def check_every_number_counts_once_in_compiled_norms() -> None:
+    """Of sizes that are runs of runs, with another remainder, and prime; sums of squares of such numbers are exact."""
+    shapes, rng = [(1,), (31,), (32,), (33,), (8, 8), (64, 65), (3, 5, 7, 2), (4099,)], np.random.default_rng(2)
+    numbers = [rng.integers(-8, 9, shape) for shape in shapes]
+    norms = [math.sqrt((part**2).sum()) for part in numbers]
+    for jit in (False, True):
+        for dtype in DTYPES:
+            variables = [keras.Variable(np.zeros(shape), dtype=dtype) for shape in shapes]
+            optimizer = Graft(sgd(0.5), sgd(1.0))
+            optimizer.build(variables)
+            step = tf.function(applying(optimizer, variables), jit_compile=jit)
+            step(*(tf.constant(part, dtype) for part in numbers))
+            assert optimizer.info.n_d.tolist() == norms
+            assert set(optimizer.info.ratio) == {0.5}
+            assert all(same(v.numpy(), -0.5 * part) for v, part in zip(variables, numbers, strict=True))
+
+
+def check_a_step_of_adam_sgd_under_xla_writes_three_arrays_and_none_in_float64() -> None:
+    """Both moments and the weights: the children's steps and their squares are computed where they are read."""
+    for shape, partition in [((2**14,), "tensor"), ((128, 128), "global"), ((128, 128), "axis(-1)")]:
+        gradient, variable = tf.ones(shape), keras.Variable(np.zeros(shape, "float32"))
+        optimizer = Graft(adam(1e-3), sgd(1.0), partition=partition)
+        optimizer.build([variable])
+        step = tf.function(applying(optimizer, [variable]), jit_compile=True)
+        text = step.experimental_get_compiler_ir(gradient)(stage="optimized_hlo")
+        found = re.findall(r"= (f\d+)\[([\d,]+)\]\S* ([\w-]+)\(", text[text.index("\nENTRY") :])
+        sizes = [(dtype, math.prod(map(int, numbers.split(",")))) for dtype, numbers, name in found if name == "fusion"]
+        assert [dtype for dtype, size in sizes if size >= 2**13] == ["f32"] * 3, found
+
+
+def check_a_compiled_graft_of_two_equal_grafts_is_the_graft() -> None:
+    """Pooled sums of both are added in the same order."""
+    rng, shapes = np.random.default_rng(4), [(2, 2, 2), (3, 2), (1,), (3,)]
+    rows = [[tf.constant(rng.standard_normal(shape)) for shape in shapes] for _ in range(24)]
+    found = []
+    for nested in (False, True):
+        parts = [Graft(sgd(0.3), K.Adagrad(0.1), partition="global") for _ in range(2)]
+        optimizer = Graft(*parts, partition="global") if nested else parts[0]
+        variables = [keras.Variable(np.zeros(shape), dtype="float64") for shape in shapes]
+        optimizer.build(variables)
+        step = tf.function(applying(optimizer, variables))
+        for row in rows:
+            step(*row)
+        found.append(flat(variables))
+    assert same(*found)
+
+
+def check_gradients_need_not_tell_their_shape() -> None:
+    for partition in ("tensor", "axis(-1)", "block(8)"):
+        variable, numbers = keras.Variable(np.zeros((16, 8)), dtype="float32"), np.full((16, 8), 3, "float32")
+        optimizer = Graft(sgd(0.5), sgd(1.0), partition=partition)
+        optimizer.build([variable])
+        tf.function(applying(optimizer, [variable]), input_signature=[tf.TensorSpec(None)])(numbers)
+        assert same(variable.numpy(), -0.5 * numbers)
 
 
 def check_a_variable_without_coordinates_is_no_obstacle() -> None:

@@ -8,6 +8,7 @@ python -m graftsim_conformance.certificates --write graftsim_torch  and accept w
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import os
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from graftsim_conformance.certificates.table import Row
 
 TAIL = 12
 """How many lines are shown of what a check says that ends without a certificate."""
+SECONDS = 1800.0
+"""How long a check may take; the longest takes a tenth of it on one core."""
 
 
 def renewed(row: Row, processes: int) -> dict[str, Any]:
@@ -38,7 +41,11 @@ def renewed(row: Row, processes: int) -> dict[str, Any]:
         command += ["--dtype", row.dtype] if row.dtype else []
         command += ["--mode", row.mode] if row.mode else []
         command += ["-j", str(processes), "--fresh"]
-        ended = subprocess.run(command, env={**os.environ, **row.environment}, capture_output=True, text=True)
+        environment = {**os.environ, **row.environment}
+        try:
+            ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS)
+        except subprocess.TimeoutExpired:
+            raise GraftsimError(f"{' '.join(command[2:])} took longer than {SECONDS:.0f} s") from None
         if ended.returncode or not path.exists():
             said = (ended.stdout + ended.stderr).strip().splitlines()[-TAIL:]
             raise GraftsimError("\n  ".join([f"{' '.join(command[2:])} ended with {ended.returncode}:", *said]))
@@ -66,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("names", nargs="*", help="certificates or adapters; all where none is given")
     parser.add_argument("--write", action="store_true", help="accept what is found now")
-    parser.add_argument("-j", "--jobs", type=int, default=1, help="how many processes judge at a time")
+    parser.add_argument("-j", "--jobs", type=int, default=1, help="how many processes judge at a time, a row each")
     parser.add_argument("--folder", type=Path, default=table.HERE, help="of table.yaml and the certificates")
     asked = parser.parse_args(arguments)
     try:
@@ -74,26 +81,39 @@ def main(arguments: list[str] | None = None) -> int:
     except GraftsimError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    bad = [row.name for row in chosen if not _done(row, asked.folder, asked.jobs, asked.write)]
+    bad = _renew(chosen, asked.folder, asked.jobs, asked.write)
     print(f"{len(chosen) - len(bad)} of {len(chosen)} certificates stand" + (f"; not {', '.join(bad)}" if bad else ""))
     return 1 if bad else 0
 
 
-def _done(row: Row, folder: Path, processes: int, write: bool) -> bool:
-    """Renew a certificate and say what changed; whether it stands, or is written now."""
+def _renew(chosen: list[Row], folder: Path, jobs: int, write: bool) -> list[str]:
+    """Renew the certificates and print what changed, each as it is done; the names of those that do not stand.
+
+    A row has a process to itself where there are enough rows: what it imports is imported once.
+    """
+    each, bad = max(1, jobs // len(chosen)), []
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        running = {pool.submit(_done, row, folder, each, write): row for row in chosen}
+        for future in concurrent.futures.as_completed(running):
+            stands, lines = future.result()
+            print("\n".join(lines), flush=True)
+            bad += [] if stands else [running[future].name]
+    return [row.name for row in chosen if row.name in bad]
+
+
+def _done(row: Row, folder: Path, processes: int, write: bool) -> tuple[bool, list[str]]:
+    """Renew a certificate: whether it stands, or is written now, and what is to be said of it."""
     began = time.perf_counter()
     try:
         new = renewed(row, processes)
         lines = compared(row, folder, new)
     except GraftsimError as error:
-        print(f"{row.name}: no certificate: {error}", flush=True)
-        return False
+        return False, [f"{row.name}: no certificate: {error}"]
     said = f"largest error {largest(new):.3g} bounds, {time.perf_counter() - began:.0f} s"
-    print(f"{row.name}: {'changed' if lines else 'as committed'}; {said}", flush=True)
-    print("".join(f"  {line}\n" for line in lines), end="", flush=True)
     if write:
         certificate.write(new, folder / row.file)
-    return write or not lines
+    said = f"{row.name}: {'changed' if lines else 'as committed'}; {said}"
+    return write or not lines, [said, *(f"  {line}" for line in lines)]
 
 
 if __name__ == "__main__":
