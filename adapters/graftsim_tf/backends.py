@@ -17,7 +17,14 @@ NAME: str = keras.backend.backend()
 
 if NAME == "tensorflow":
     import tensorflow as tf
-    from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
+
+    try:
+        from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
+    except ImportError:  # it is not public: without it the other way is taken, which takes longer under XLA
+
+        def GraphOrParentsInXlaContext(graph: Any) -> bool:  # noqa: N802
+            return False
+
 elif NAME == "jax":
     import jax
 elif NAME == "torch":
