@@ -15,6 +15,14 @@ MACHINE = "graft(adam, sgd, partition=row)"
 SCATTERED = "graft(adam, sgd, partition=sets(some={'output.weight': [0, 2, 5]}, rest=None))"
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """Interrupts are heard, also where the tests were started with them ignored, as a shell starts what runs behind."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("machine", [MACHINE, SCATTERED])
 def test_a_problem_without_a_compiled_gradient(machine):
     """Step by step, also where sums do not lie in long runs; then resumed."""
