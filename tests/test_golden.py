@@ -302,3 +302,10 @@ def test_sizes_are_bounded(good):
     good.write_text("[" * 50_000)
     assert "must be JSON" in refused(good)
     assert "cannot read" in refused(good.parent / "absent.json")
+
+
+def test_a_file_of_another_form_than_the_schema_s_is_a_difference(good, monkeypatch):
+    resigned(good, lambda content: content.update(about=3))
+    monkeypatch.setattr(golden, "folder", lambda: good.parent)
+    monkeypatch.setattr(golden, "generated", lambda: iter(()))
+    assert golden.differences() == ["case.json: belongs to no case", "case.json: at about: 3 is not of type 'string'"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import functools
+import json
 import sys
 from collections.abc import Collection, Iterator
 from importlib.resources.abc import Traversable
@@ -50,7 +51,7 @@ def stored(name: str) -> Case:
     """The golden case of a name (``adam-hat.mixed``), from its file; of a machine with matrices without its answer."""
     if name in posing.unanswered():
         return posing.of_stream(name, *posing.unanswered()[name])
-    return case_files.read(folder() / f"{name}.json")
+    return case_files.read_own(folder() / f"{name}.json")
 
 
 def skeleton(instance: Instance) -> tuple[Any, ...]:
@@ -113,14 +114,22 @@ QUICK = ("mixed", "tiny-zero", "zero_tensor", "nan", "missing", "grafted", "divi
 
 
 def differences() -> list[str]:
-    """One line for each file that is not what the reference gives now."""
+    """One line for each file that is not what the reference gives now, or has another form than the schema's."""
     wanted = {f"{case.name}.json": case_files.text(case).encode() for case in generated()}
     files = {file.name: file.read_bytes() for file in folder().iterdir() if file.name.endswith(".json")}
     lines = [f"{name}: is missing" for name in sorted(wanted.keys() - files.keys())]
     lines += [f"{name}: belongs to no case" for name in sorted(files.keys() - wanted.keys())]
     lines += [f"{name}: differs from what the reference gives" for name in sorted(files.keys() & wanted.keys())
               if files[name] != wanted[name]]  # fmt: skip
-    return lines
+    return lines + [line for name, data in sorted(files.items()) for line in _malformed(name, data)]
+
+
+def _malformed(name: str, data: bytes) -> Iterator[str]:
+    """What the schema says of a file; :func:`stored` does not ask it each time."""
+    try:
+        documents.validate(json.loads(data), "golden", name)
+    except (ValueError, GraftsimError) as error:
+        yield str(error)
 
 
 def diff() -> Iterator[str]:
