@@ -119,9 +119,10 @@ def differences() -> list[str]:
     files = {file.name: file.read_bytes() for file in folder().iterdir() if file.name.endswith(".json")}
     lines = [f"{name}: is missing" for name in sorted(wanted.keys() - files.keys())]
     lines += [f"{name}: belongs to no case" for name in sorted(files.keys() - wanted.keys())]
-    lines += [f"{name}: differs from what the reference gives" for name in sorted(files.keys() & wanted.keys())
-              if files[name] != wanted[name]]  # fmt: skip
-    return lines + [line for name, data in sorted(files.items()) for line in _malformed(name, data)]
+    for name in sorted(files.keys() & wanted.keys()):
+        lines += [f"{name}: differs from what the reference gives"] if files[name] != wanted[name] else []
+        lines += _malformed(name, files[name])
+    return lines
 
 
 def _malformed(name: str, data: bytes) -> Iterator[str]:
