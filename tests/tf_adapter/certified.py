@@ -92,7 +92,6 @@ def check_missing_gradients_are_not_declared_where_a_counter_should_hold() -> No
 
 def check_every_machine_is_judged_and_grafts_of_all_kinds() -> None:
     assert len(tf_adapter.Machines.machines) > 190
-    assert sum(tf_adapter.Machines.lawful(machine, "") for machine in tf_adapter.Machines.machines) > 30
     grafts = " ".join(tf_adapter.Grafts.machines)
     assert all(
         word in grafts
