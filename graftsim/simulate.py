@@ -221,7 +221,7 @@ def _run(
 
 
 @lru_cache(maxsize=64)
-def _built(machine: str, layout: Layout, dtype: str) -> Program:
+def built(machine: str, layout: Layout, dtype: str) -> Program:
     """Runs of one expression, with machines of the spec, share a program, and with it what was compiled for it."""
     return build(machine, layout, dtype)
 
@@ -243,7 +243,7 @@ def _whole(program: Program, kernel: Kernel) -> WholeRun:
 
 def _program(machine: str | Instance | Program, problem: Problem, dtype: str) -> Program:
     if isinstance(machine, str):
-        return _built(machine, problem.layout, dtype)
+        return built(machine, problem.layout, dtype)
     if isinstance(machine, Instance):
         return build(machine, problem.layout, dtype)
     if machine.layout != problem.layout or machine.dtype != np.dtype(dtype):

@@ -17,7 +17,7 @@ from graftsim.experiments.ledger import Ledger
 from graftsim.experiments.workers import work
 from graftsim.layouts import Array
 from graftsim.problems.arguments import integer
-from graftsim.simulate import STEPS, simulate
+from graftsim.simulate import STEPS, built, simulate
 from graftsim.trajectory import Trajectory
 
 
@@ -65,7 +65,7 @@ def _run(trial: Trial) -> Outcome:
     every = trial.record_every
     found = simulate(
         *(problem, trial.machine, trial.steps, trial.seed, trial.dtype, every),
-        engine=stepping.quickest(build(trial.machine, problem.layout, trial.dtype), problem, trial.steps),
+        engine=stepping.quickest(built(trial.machine, problem.layout, trial.dtype), problem, trial.steps),
         keep_every=max(-(-trial.steps // max(every, 1)), 1) * every,  # no weights but the first and the last
     )
     if not found.meta.complete:
